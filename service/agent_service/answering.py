@@ -35,7 +35,8 @@ def make_answering(
     if runtime is not None:
         protocol = settings.runtime_protocol
         provider: Provider = RuntimeProvider(runtime, turns, model=settings.model, toolbox=toolbox)
-        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
+        account = RuntimeAccount(metrics, protocol=protocol, counted=limits.history.count)
+        return provider, account, TurnSpans.of_runtime(tracer, protocol)
     provider = model or EchoProvider()
     spans = TurnSpans.of_model(
         tracer, provider=settings.provider_in_traces, model=provider.model, max_tokens=settings.max_tokens
@@ -56,7 +57,8 @@ def make_answering(
             budget_wait=limits.budget_wait,
         )
     models = dict.fromkeys([provider.model, *(each.model or provider.model for each in settings.fallbacks)])
-    return provider, ModelAccount(metrics, models=tuple(models), charge=charge), spans
+    of_model = ModelAccount(metrics, models=tuple(models), charge=charge, counted=limits.history.count)
+    return provider, of_model, spans
 
 
 def _charge_nothing(_: Usage, __: str | None) -> None:

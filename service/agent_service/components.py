@@ -26,6 +26,7 @@ from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget
+from agent_service.limits.history import History
 from agent_service.limits.limits import Limits
 from agent_service.limits.rates import Rates
 from agent_service.limits.shares import Shares
@@ -269,6 +270,7 @@ def _make_limits(settings: Settings, redis: Redis, metrics: Metrics, clients: Cl
             of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
             of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
         ),
+        history=History(redis, terms.prices, days=settings.usage_history_days, of_fallbacks=terms.of_fallbacks),
         of_client=Rates(settings.client_rate_limit_requests, settings.client_tokens_per_minute),
         of_tenant=Rates(settings.tenant_rate_limit_requests, settings.tenant_tokens_per_minute),
         count=count,

@@ -53,6 +53,11 @@ WIDE: dict[str, Any] = {
         },
     },
 }
+# Shares of a budget, of which one is a default.
+SHARES: dict[str, Any] = {
+    "defaults": {"budget": {"perClient": {"tokens": 1000}, "prices": PRICES}},
+    "bounds": {"budget": {"perClient": {"tokensPerMonth": 2000}, "perTenant": {"costPerMonth": "10"}}},
+}
 NARROW: dict[str, Any] = {
     "bounds": {"imageRegistries": [], "providers": [], "models": [], "modelHosts": [], "toolHosts": []}
 }
@@ -147,9 +152,9 @@ def served(defined: Cluster) -> Iterator[Served]:
             defined.helm("uninstall", "classes", "-n", name)
 
 
-@pytest.mark.parametrize("name", ["wide", "narrow"])
+@pytest.mark.parametrize("name", ["wide", "narrow", "shares"])
 def test_the_api_server_refuses_what_the_operator_refuses_field_by_field(served: Served, name: str) -> None:
-    given_class = class_of(name, {"wide": WIDE, "narrow": NARROW}[name])
+    given_class = class_of(name, {"wide": WIDE, "narrow": NARROW, "shares": SHARES}[name])
     with existing(served.cluster, given_class):
         eventually(lambda: "refuses" in served.refusal(className=name, envFrom=[ENV]), "the class is in force")
 
@@ -270,6 +275,24 @@ def test_a_refused_agent_is_left_as_it_is_until_its_class_allows_it_again(here: 
         assert here.get("deployment")["metadata"]["resourceVersion"] != version
 
 
+def test_scaling_beyond_a_bound_changes_no_pods_and_scaling_back_ends_it(here: Namespace) -> None:
+    name = f"{here.name}-e"
+    with existing(here.cluster, class_of(name, {"bounds": {"replicas": {"min": 2, "max": 3}}})):
+        here.apply(agent(className=name, replicas=2))
+        here.await_condition("Ready", "False", "RollingOut")
+
+        # The API server checks no class here: the object of the subresource `scale` names none.
+        for replicas, bound in ((100, "bounds.replicas.max"), (0, "bounds.replicas.min")):
+            here.kubectl("scale", "agentdeployment", "hello", f"--replicas={replicas}")
+            message = here.await_condition("Ready", "False", REFUSED)["message"]
+            assert bound in message
+            assert here.get("deployment")["spec"]["replicas"] == 2
+
+        here.kubectl("scale", "agentdeployment", "hello", "--replicas=3")
+        eventually(lambda: here.get("deployment")["spec"]["replicas"] == 3, "the agent is scaled within the bounds")
+        here.await_condition("Ready", "False", "RollingOut")
+
+
 def test_an_agent_whose_class_does_not_exist_waits_for_it(here: Namespace) -> None:
     name = f"{here.name}-c"
     here.apply(agent(className=name))
@@ -321,6 +344,9 @@ def _written() -> list[dict[str, Any]]:
         {"budget": {"tokens": 5, "action": "warn"}},
         {"budget": {"period": "month", "cost": "1", "prices": {"claude-haiku-5": {"input": "0", "output": "0"}}}},
         {"budget": {"period": "day", "tokens": 3226, "cost": "2"}},
+        {"budget": {"perTenant": {"cost": "10"}}},
+        {"budget": {"perTenant": {"tokens": 1, "cost": "10.000001"}, "perClient": {"tokens": 2001}}},
+        {"budget": {"period": "day", "perTenant": {"cost": "0.4"}, "perClient": {"tokens": 64}}},
     ]
     hosts: list[dict[str, Any]] = [
         {"ingress": {"enabled": True, "hosts": hosts} if hosts else {"enabled": True}}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agent_service.agent.messages import Usage
 from agent_service.auth.clients import network
 from agent_service.limits.budget import Budget
+from agent_service.limits.history import History
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
 from agent_service.limits.rates import Rate
@@ -430,19 +431,25 @@ def test_replicas_share_the_budget_and_count_locally_while_redis_is_down(
 async def test_deferrable_work_gets_the_time_to_wait_for_tokens(redis_server: RedisServer) -> None:
     store = Redis(redis_server.url, prefix="portside")
     terms = Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices())
-    budget, shares = Budget(store, terms), Shares(store, of_client=terms, of_tenant=terms)
-    assert not Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget, shares=shares).on, (
-        "Redis is not asked for nothing"
-    )
-    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60, budget=budget, shares=shares)
+
+    def limits_of(tokens_per_minute: int) -> Limits:
+        return Limits(
+            store,
+            requests_per_minute=0,
+            tokens_per_minute=tokens_per_minute,
+            budget=Budget(store, terms),
+            shares=Shares(store, of_client=terms, of_tenant=terms),
+            history=History(store, terms.prices, days=1),
+        )
+
+    assert not limits_of(0).on, "Redis is not asked for nothing"
+    limits = limits_of(60)
     assert await limits.tokens_wait() == 0
     for _ in range(90):
         limits.charge(Usage(output_tokens=1), None)
     await limits.close()
     assert 20 < await limits.tokens_wait() <= 30
-    assert (
-        await Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget, shares=shares).tokens_wait() == 0
-    )
+    assert await limits_of(0).tokens_wait() == 0
     await store.close()
 
 

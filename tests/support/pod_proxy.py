@@ -22,10 +22,13 @@ _SELECTOR = {"app.kubernetes.io/name=portside-agent", "app.kubernetes.io/instanc
 
 
 @contextmanager
-def running_pod_proxy(folder: Path, pods: Mapping[str, str]) -> Iterator[Path]:
+def running_pod_proxy(
+    folder: Path, pods: Mapping[str, str], *, objects: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
     """Yield a kubeconfig for the namespace `prod`, in which an agent `hello` has these ready pods.
 
-    `pods` maps their names to the addresses of their agent APIs, such as http://127.0.0.1:8000.
+    `pods` maps their names to the addresses of their agent APIs, such as http://127.0.0.1:8000. `objects` has further
+    objects and lists by their paths.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,7 +41,9 @@ def running_pod_proxy(folder: Path, pods: Mapping[str, str]) -> Iterator[Path]:
         def _answer(self, body: bytes) -> None:
             parts = urlsplit(self.path)
             found = _PROXY.fullmatch(parts.path)
-            if found is not None:
+            if parts.path in (objects or {}):
+                self._send(200, json.dumps((objects or {})[parts.path]).encode())
+            elif found is not None:
                 self._pass_on(f"{pods[found[1]]}{found[2]}?{parts.query}", body)
             elif (listed := _PODS.fullmatch(parts.path)) is not None:
                 selector = set(parse_qs(parts.query)["labelSelector"][0].split(","))

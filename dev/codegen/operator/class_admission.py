@@ -12,6 +12,7 @@ from agent_operator.api.agent import API_VERSION
 from agent_operator.api.agent_class import CLASS_KIND, DEFAULT_CLASS, ClassDefaults
 from agent_operator.api.schema import Schema, structural
 from agent_operator.classes.checks import (
+    BOUNDED_LIMITS,
     BY_SOURCE,
     BY_VARIABLE,
     CHECKS,
@@ -20,10 +21,12 @@ from agent_operator.classes.checks import (
     ENV_FROM,
     EXTRA_ENV,
     FOUNDRY_DOMAIN,
+    LIMITS,
     NO_BUDGET,
     OF_SETTINGS,
     OTHER_PRICES,
     SETTINGS,
+    SHARES,
     TOO_LARGE,
     Check,
     part_of,
@@ -39,6 +42,8 @@ FALLBACK = "the agent's class does not allow this spec: `kubectl agent validate 
 CHANGED = "request.operation == 'CREATE' || object.spec != oldObject.spec"
 BOUNDS = "params.spec.?bounds"
 DEFAULTS = "params.spec.?defaults"
+# The whole budget, and its shares.
+PARTS = ("", *(f"{name}." for name in SHARES))
 
 
 def class_admission() -> dict[str, Any]:
@@ -155,7 +160,8 @@ def _variable(path: str) -> str:
 def _effective_variables() -> dict[str, str]:
     """Return the values that a class may have a default for: each that a check is about."""
     paths = [plain(check.path) for check in CHECKS] + [path for check in CHECKS for path in check.when or {}]
-    paths += [f"budget.{name}" for name in ("tokens", "cost", "prices", "period", "action")]
+    paths += [f"budget.{part}{name}" for part in PARTS for name, _ in BOUNDED_LIMITS]
+    paths += [f"budget.{name}" for name in ("prices", "period", "action")]
     return {_variable(path): _merged(path) for path in dict.fromkeys(paths) if _is_default_of_a_class(path)}
 
 
@@ -180,7 +186,7 @@ def _is_default_of_a_class(path: str) -> bool:
 
 def _has_budget() -> str:
     """Return whether the agent has a budget, which a class provides only with a limit."""
-    limits = " || ".join(f"{optional(DEFAULTS, f'budget.{name}')}.hasValue()" for name in ("tokens", "cost"))
+    limits = " || ".join(f"{optional(DEFAULTS, f'budget.{name}')}.hasValue()" for name in LIMITS)
     return f"object.spec.?budget.hasValue() || {limits}"
 
 
@@ -192,19 +198,27 @@ def _budget_refused() -> str:
         for name in ("period", "action")
     )
     times = f"({period} == 'day' ? {DAYS} : 1)"
-    faults = []
-    for name, most, number in (("tokens", f"{bound}.?tokensPerMonth", str), ("cost", f"{bound}.?costPerMonth", _money)):
-        value = _effective(f"budget.{name}")
-        missing, large = (literal(f"spec.budget.{name}: {each}") for each in (NO_BUDGET, TOO_LARGE))
-        exceeds = f"{number(f'{value}.value()')} * {times} > {number(f'{most}.value()')}"
-        faults.append(only_if(f"{most}.hasValue()", f"!{value}.hasValue() ? [{missing}] : {exceeds} ? [{large}] : []"))
+    faults = [
+        _limit_refused(f"{part}{name}", optional(bound, f"{part}{of_bound}"), times)
+        for part in PARTS
+        for name, of_bound in BOUNDED_LIMITS
+    ]
     message = literal(f"spec.budget.action: {DOES_NOT_STOP}")
     faults.append(only_if(f"{action} != 'stop'", f"[{message}]"))
     prices, message = optional(DEFAULTS, "budget.prices"), literal(f"spec.budget.prices: {OTHER_PRICES}")
-    other = f"{bound}.?costPerMonth.hasValue() && {prices}.hasValue() && {_effective('budget.prices')} != {prices}"
+    cost = " || ".join(f"{optional(bound, f'{part}costPerMonth')}.hasValue()" for part in PARTS)
+    other = f"({cost}) && {prices}.hasValue() && {_effective('budget.prices')} != {prices}"
     faults.append(only_if(other, f"[{message}]"))
     none = literal(f"spec.budget: {NO_BUDGET}")
     return only_if(f"{bound}.hasValue()", f"!variables.hasBudget ? [{none}] : ({joined(faults)})")
+
+
+def _limit_refused(name: str, most: str, times: str) -> str:
+    value = _effective(f"budget.{name}")
+    missing, large = (literal(f"spec.budget.{name}: {each}") for each in (NO_BUDGET, TOO_LARGE))
+    number = _money if name.endswith("cost") else str
+    exceeds = f"{number(f'{value}.value()')} * {times} > {number(f'{most}.value()')}"
+    return only_if(f"{most}.hasValue()", f"!{value}.hasValue() ? [{missing}] : {exceeds} ? [{large}] : []")
 
 
 def _money(text: str) -> str:

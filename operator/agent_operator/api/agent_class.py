@@ -70,7 +70,7 @@ ClassDefaults = partial(
     ingress=partial(Ingress, "class_name", "annotations"),
     http_route=partial(HttpRoute, "annotations", "parent_refs"),
     rate_limit=partial(RateLimit, "requests_per_minute", "tokens_per_minute", "trusted_proxies"),
-    budget=partial(Budget, "period", "tokens", "cost", "prices", "action"),
+    budget=partial(Budget, "period", "tokens", "cost", "per_client", "per_tenant", "prices", "action"),
     logging=partial(Logging, "level", "format"),
     network_policy=partial(NetworkPolicy, "ingress_from", "scrape_from", "redis_port", "extra_egress"),
     monitoring=partial(
@@ -82,6 +82,15 @@ ClassDefaults = partial(
 """The fields of a spec that a class may have defaults for: what a platform decides, not what an agent is."""
 
 
+class ShareBounds(Model):
+    """The largest share of a budget, in a month of 31 days. Each agent must then have such a share."""
+
+    tokens_per_month: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    """Maximum of `tokens`; 31 times a budget of a day."""
+    cost_per_month: Money | None = None
+    """Maximum of `cost`; 31 times a budget of a day. The prices must be those of the class's defaults."""
+
+
 class BudgetBounds(Model):
     """The largest budget that an agent may have, in a month of 31 days. Each agent must then have a budget that stops
     it."""
@@ -90,6 +99,10 @@ class BudgetBounds(Model):
     """Maximum of `budget.tokens`; 31 times a budget of a day."""
     cost_per_month: Money | None = None
     """Maximum of `budget.cost`; 31 times a budget of a day. The prices must be those of the class's defaults."""
+    per_client: ShareBounds | None = None
+    """Maximum of `budget.perClient`."""
+    per_tenant: ShareBounds | None = None
+    """Maximum of `budget.perTenant`."""
 
 
 class ReplicaBounds(Model):

@@ -4,7 +4,7 @@ Both read the effective spec: a default of the class has to be within its bounds
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ from agent_operator.api.agent_class import AgentClassSpec
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 from agent_operator.classes.checks import (
+    BOUNDED_LIMITS,
     BY_SOURCE,
     BY_VARIABLE,
     CHECKS,
@@ -24,12 +25,13 @@ from agent_operator.classes.checks import (
     OF_SETTINGS,
     OTHER_PRICES,
     SETTINGS,
+    SHARES,
     TOO_LARGE,
     Check,
     Test,
     part_of,
 )
-from agent_operator.classes.defaults import document_of
+from agent_operator.classes.defaults import WHOLE, document_of, provided, schema_default
 from agent_operator.policy.fields import UnreadableError, mapping, matches, only, plain, roots, values
 
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|([a-zA-Z]{0,2}))")
@@ -39,7 +41,34 @@ _BINARY = {f"{prefix}i": 10 * power for power, prefix in enumerate("KMGTPE", sta
 
 def violations(spec: AgentSpec, given: AgentClassSpec) -> list[Fault]:
     """Return the fields of an effective spec that the class does not allow, each with a sentence naming the bound."""
-    document = document_of(spec)
+    return _violations(document_of(spec), given)
+
+
+def faults_of_defaults(given: AgentClassSpec) -> list[Fault]:
+    """Return the defaults of a class that its own bounds refuse: agents without a value of their own are refused."""
+    document, taken = provided(given)
+    # All of this agent's budget is the class's.
+    return of_class(_violations(document, given), taken, (*WHOLE, "budget"))
+
+
+def of_class(faults: Sequence[Fault], taken: Collection[str], blocks: Sequence[str] = WHOLE) -> list[Fault]:
+    """Return the faults of values that the class provided.
+
+    Args:
+        faults: the faults of an effective spec.
+        taken: paths of the values of the class.
+        blocks: blocks of which a part that is missing is a fault of the class, if it provided another one.
+    """
+
+    def is_of_class(path: str) -> bool:
+        block = path.partition(".")[0]
+        among = block if block in blocks else path
+        return any(each == path or each.startswith(f"{among}.") or path.startswith(f"{each}.") for each in taken)
+
+    return [fault for fault in faults if is_of_class(fault.field.removeprefix("spec."))]
+
+
+def _violations(document: Mapping[str, Any], given: AgentClassSpec) -> list[Fault]:
     bounds = given.bounds.model_dump(by_alias=True, exclude_none=True)
     faults = [fault for check in CHECKS for fault in _refused(document, bounds, check)]
     if "budget" in bounds:
@@ -134,17 +163,22 @@ def _of_budget(budget: Any, bound: Mapping[str, Any], prices: Any) -> Iterator[F
     if not isinstance(budget, Mapping):
         yield Fault("spec.budget", NO_BUDGET)
         return
-    times = DAYS if budget["period"] == "day" else 1
-    for name, most in (("tokens", bound.get("tokensPerMonth")), ("cost", bound.get("costPerMonth"))):
-        if most is None:
-            continue
-        if name not in budget:
-            yield Fault(f"spec.budget.{name}", NO_BUDGET)
-        elif Decimal(budget[name]) * times > Decimal(most):
-            yield Fault(f"spec.budget.{name}", TOO_LARGE)
-    if budget["action"] != "stop":
+    # Of a class alone, a budget lacks the defaults of the schema.
+    period, action = (budget.get(name, schema_default(f"budget.{name}")) for name in ("period", "action"))
+    times = DAYS if period == "day" else 1
+    parts = {"": (budget, bound), **{f"{each}.": (budget.get(each, {}), bound.get(each, {})) for each in SHARES}}
+    for part, (limits, most) in parts.items():
+        for name, of_bound in BOUNDED_LIMITS:
+            if of_bound not in most:
+                continue
+            if name not in limits:
+                yield Fault(f"spec.budget.{part}{name}", NO_BUDGET)
+            elif Decimal(limits[name]) * times > Decimal(most[of_bound]):
+                yield Fault(f"spec.budget.{part}{name}", TOO_LARGE)
+    if action != "stop":
         yield Fault("spec.budget.action", DOES_NOT_STOP)
-    if "costPerMonth" in bound and prices is not None and budget.get("prices") != prices:
+    bounds_cost = any("costPerMonth" in most for _, most in parts.values())
+    if bounds_cost and prices is not None and budget.get("prices") != prices:
         yield Fault("spec.budget.prices", OTHER_PRICES)
 
 

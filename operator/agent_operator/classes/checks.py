@@ -125,3 +125,8 @@ TOO_LARGE = "exceeds the maximum of the class for a month of 31 days (bounds.bud
 DOES_NOT_STOP = "must be `stop`, as the class bounds the budget (bounds.budget)"
 OTHER_PRICES = "must be the prices of the class, as it bounds the cost (bounds.budget)"
 DAYS = 31
+BOUNDED_LIMITS = (("tokens", "tokensPerMonth"), ("cost", "costPerMonth"))
+"""The limits of a budget and of a share, each with the name of its bound."""
+SHARES = ("perClient", "perTenant")
+LIMITS = (*(name for name, _ in BOUNDED_LIMITS), *SHARES)
+"""The fields of which a budget needs one: prices alone are none."""

@@ -14,7 +14,7 @@ from agent_operator.api.agent_class import (
     parse_class,
 )
 from agent_operator.api.validation import Fault, InvalidAgentError
-from agent_operator.classes.bounds import violations
+from agent_operator.classes.bounds import of_class, violations
 from agent_operator.classes.defaults import Origin, with_class
 from agent_operator.policy.fields import matches
 
@@ -98,7 +98,10 @@ def apply_class(agent: AgentDeployment, classes: Classes) -> Applied:
         return Applied(agent, chosen.name, refusal=Refusal(INVALID_SPEC, sentence, tuple(error.faults)))
     faults = violations(effective.spec, chosen.spec)
     if faults:
-        refusal = Refusal(REFUSED, f"{title} refuses the spec", tuple(faults))
+        taken = [path for path, origin in effective.origins.items() if origin == "class"]
+        own = ", ".join(fault.field for fault in of_class(faults, taken))
+        why = f", as its own defaults are beyond its bounds ({own})" if own else ""
+        refusal = Refusal(REFUSED, f"{title} refuses the spec{why}", tuple(faults))
         return Applied(agent, chosen.name, effective.origins, refusal)
     agent = replace(agent, spec=effective.spec, class_name=chosen.name)
     return Applied(agent, chosen.name, effective.origins)

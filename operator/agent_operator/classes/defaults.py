@@ -5,6 +5,7 @@ counts as unset. The result is therefore the same for a file as for the object i
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -15,12 +16,12 @@ from agent_operator.api.agent_class import AgentClassSpec
 from agent_operator.api.schema import VERBATIM, Schema, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, faults_of
+from agent_operator.classes.checks import LIMITS
 
 Origin = Literal["spec", "class", "default"]
 
 # Blocks that are one value, as their fields exclude or complete each other.
 WHOLE = ("image", "apiKey", "redis", "resources")
-_LIMITS = {"tokens", "cost"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ def with_class(spec: AgentSpec, given: AgentClassSpec) -> Effective:
     except ValidationError as error:
         raise InvalidAgentError(faults_of(error, "spec")) from error
     return Effective(effective, _origins(effective, taken))
+
+
+def provided(given: AgentClassSpec) -> tuple[dict[str, Any], set[str]]:
+    """Return the spec of an agent that sets nothing, as a document, and the paths that the class has a value for."""
+    taken: set[str] = set()
+    document = document_of(AgentSpec.model_validate({"className": "any"}))
+    merged = _merged(document, given.defaults, "", taken)
+    # A spec that lacks what the agents provide is not valid, and then has no defaults of the schema in what is new.
+    with suppress(ValidationError):
+        merged = document_of(AgentSpec.model_validate(merged))
+    merged.pop("className")
+    return merged, taken
 
 
 def origins_of(spec: AgentSpec) -> dict[str, Origin]:
@@ -91,7 +104,7 @@ def _merged(document: Mapping[str, Any], defaults: Mapping[str, Any], parent: st
     merged = dict(document)
     for name, default in defaults.items():
         path, value = f"{parent}{name}", document.get(name)
-        if path == "budget" and value is None and not _LIMITS & default.keys():
+        if path == "budget" and value is None and not default.keys() & LIMITS:
             continue  # Prices alone are for agents that have a budget.
         if path not in WHOLE and has_fields(path):
             merged[name] = _merged(value or {}, default, f"{path}.", taken)

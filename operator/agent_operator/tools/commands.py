@@ -20,6 +20,7 @@ from agent_operator.tools.options import FAILED, cluster, files, optional_files,
 from agent_operator.tools.pod_logs.command import logs
 from agent_operator.tools.render import render as render_agents
 from agent_operator.tools.terminal import show
+from agent_operator.tools.usage.command import usage
 from agent_operator.tools.validate import validate as validate_agents
 
 
@@ -232,5 +233,5 @@ def show_(
 
 COMMANDS: tuple[click.Command, ...] = (
     *(crd, render, validate, diff, show_, doctor, import_, logs),
-    *(approvals, approve, reject, keys),
+    *(approvals, approve, reject, keys, usage),
 )

@@ -8,6 +8,7 @@ from typing import Literal, TextIO
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.agent_class import InvalidClassError, parse_class
 from agent_operator.api.validation import Fault, InvalidAgentError, parse
+from agent_operator.classes.bounds import faults_of_defaults
 from agent_operator.classes.choice import Classes, apply_class
 from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
@@ -86,9 +87,10 @@ def validate(
             for field in each.repeated
         ]
         if each.is_class:
-            faults = _faults_of_class(each)
+            faults, advised = _of_class(each)
             remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
             valid += not faults
+            remarks += [Remark("warning", each.file, each.title, fault.field, fault.message) for fault in advised]
             continue
         faults = list(metadata_faults(each.document))
         try:
@@ -116,12 +118,19 @@ def validate(
     return Verdict(valid, [*remarks, *_twice(agents)])
 
 
-def _faults_of_class(found: Found) -> list[Fault]:
+def _of_class(found: Found) -> tuple[list[Fault], list[Fault]]:
+    """Return the faults of a class, and what is inadvisable in a valid one."""
     try:
-        parse_class(found.document)
+        given = parse_class(found.document)
     except InvalidClassError as error:
-        return error.faults
-    return []
+        return error.faults, []
+    return [], [
+        Fault(
+            fault.field.replace("spec.", "spec.defaults.", 1),
+            f"{fault.message}: the class refuses each agent that has this default",
+        )
+        for fault in faults_of_defaults(given.spec)
+    ]
 
 
 def _of_file(line: str) -> Remark:

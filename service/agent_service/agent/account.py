@@ -39,19 +39,28 @@ class ModelAccount:
     sender = "The model API"
     answerer = "The model"
 
-    def __init__(self, metrics: Metrics, *, models: Sequence[str], charge: Callable[[Usage, str | None], None]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        models: Sequence[str],
+        charge: Callable[[Usage, str | None], None],
+        counted: Callable[[str | None], None],
+    ) -> None:
         """Set up the account.
 
         Args:
-            metrics: counts the turns.
+            metrics: the metrics.
             models: the agent's model, and those of its fallbacks.
             charge: called with the usage of each turn, whatever its outcome, and its client.
+            counted: called with the client of each turn.
         """
         model = models[0]
         self.labels: Mapping[str, str] = {"model": model}
         self._metrics = metrics
         self._model = model
         self._charge = charge
+        self._counted = counted
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
         for each in models:
             for outcome in _ALL_OUTCOMES:
@@ -66,6 +75,7 @@ class ModelAccount:
         if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
             usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         self._charge(usage, prompt.client)
+        self._counted(prompt.client)
         model = usage.model or self._model
         self._metrics.model_requests.labels(model, outcome).inc()
         self._metrics.model_duration.labels(model).observe(seconds, exemplar())
@@ -80,13 +90,15 @@ class RuntimeAccount:
     sender = "The agent's runtime"
     answerer = "The agent's runtime"
 
-    def __init__(self, metrics: Metrics, *, protocol: str) -> None:
-        """Set up the account. `protocol` is that in which the runtime is called."""
+    def __init__(self, metrics: Metrics, *, protocol: str, counted: Callable[[str | None], None]) -> None:
+        """Set up the account for the runtime's protocol. `counted` is called with the client of each turn."""
         self.labels: Mapping[str, str] = {"protocol": protocol}
         self._requests = {outcome: metrics.runtime_requests.labels(protocol, outcome) for outcome in _ALL_OUTCOMES}
         self._duration = metrics.runtime_duration.labels(protocol)
+        self._counted = counted
 
     def count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
         """Count a turn. Its tokens are charged already."""
+        self._counted(prompt.client)
         self._requests[outcome].inc()
         self._duration.observe(seconds, exemplar())

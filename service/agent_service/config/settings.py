@@ -334,8 +334,14 @@ class Settings(BaseSettings):
     )
     usage_readers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Clients that may read the usage of all clients (`GET /usage/clients`): the names of their keys, "
-        "separated by commas.",
+        description="Clients that may read the usage of all clients (`GET /usage/clients`, `GET /usage/history`): the "
+        "names of their keys, separated by commas.",
+    )
+    usage_history_days: int = Field(
+        90,
+        ge=1,
+        le=400,
+        description="Days for which the usage of each client is kept (`GET /usage/history`).",
     )
     price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
     price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from agent_service.agent.messages import Usage
 from agent_service.auth.identity import ANYONE, tenant_of
 from agent_service.limits.budget import Budget
+from agent_service.limits.history import History
 from agent_service.limits.local import UNIT, LocalBuckets
 from agent_service.limits.rates import NO_RATES, Rate, Rates
 from agent_service.limits.shares import CLIENT_BUDGET, TENANT_BUDGET, Shares, longest
@@ -55,6 +56,7 @@ class Limits:
         tokens_per_minute: int,
         budget: Budget,
         shares: Shares,
+        history: History,
         of_client: Rates = NO_RATES,
         of_tenant: Rates = NO_RATES,
         count: Callable[[Usage, str | None], None] = lambda _usage, _client: None,
@@ -68,6 +70,7 @@ class Limits:
             tokens_per_minute: those of the whole agent.
             budget: the budget of the whole agent.
             shares: the budgets of clients and tenants.
+            history: the usage of clients by day.
             of_client: what each client with a key or a token may use; its requests replace those of each client.
             of_tenant: what all clients of a tenant may use.
             count: called with all usage and its client.
@@ -77,6 +80,7 @@ class Limits:
         self.tokens_per_minute = tokens_per_minute
         self.budget = budget
         self.shares = shares
+        self.history = history
         self.of_client = of_client
         self.of_tenant = of_tenant
         self._count = count
@@ -162,6 +166,7 @@ class Limits:
         self._count(usage, client)
         self.budget.charge(usage)
         self.shares.charge(client, usage)
+        self.history.charge(client, usage)
         if usage.total <= 0:
             return
         for rate in self._all_tokens(client):
@@ -174,6 +179,7 @@ class Limits:
         """Report the remaining usage."""
         await self.budget.close()
         await self.shares.close()
+        await self.history.close()
         if self._charging is not None:
             await self._charging
 

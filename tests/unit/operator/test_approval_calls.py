@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent_operator.tools.agent_api import first_key
 from agent_operator.tools.approvals.calls import Place, Waiting, to_text
-from agent_operator.tools.approvals.pods import first_key
 
 NOW = datetime(2026, 11, 30, 8, tzinfo=UTC)
 

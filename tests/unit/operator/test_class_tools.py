@@ -84,6 +84,18 @@ def test_a_class_in_a_file_is_validated_and_not_rendered() -> None:
     assert "AgentClass" not in output
 
 
+def test_validate_warns_for_a_class_that_refuses_its_own_defaults() -> None:
+    contradictory = {**CLASS, "spec": {"defaults": {"replicas": 6}, "bounds": {"replicas": {"max": 5}}}}
+
+    code, output = run("validate", "-f", "-", stdin=json.dumps(contradictory))
+
+    assert code == 0
+    assert (
+        "standard input: AgentClass standard: spec.defaults.replicas: exceeds the maximum of the class "
+        "(bounds.replicas.max): the class refuses each agent that has this default"
+    ) in output
+
+
 def test_a_file_that_is_no_class_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(AGENT)

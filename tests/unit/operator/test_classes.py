@@ -13,7 +13,7 @@ from agent_operator.api.bounds import UNREADABLE
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError
-from agent_operator.classes.bounds import amount, violations
+from agent_operator.classes.bounds import amount, faults_of_defaults, violations
 from agent_operator.classes.checks import CHECKS
 from agent_operator.classes.choice import Classes, apply_class, classes_of
 from agent_operator.classes.defaults import document_of, with_class
@@ -322,6 +322,67 @@ def test_a_bounded_cost_has_the_prices_of_the_class() -> None:
     assert fields(cost="100", prices=PRICES) == set()
     assert fields(cost="100.01", prices=PRICES) == {"spec.budget.cost"}
     assert fields(cost="100", prices=cheap) == {"spec.budget.prices"}
+
+
+def test_bounded_shares_must_be_there_and_may_come_from_the_class() -> None:
+    bounds = {"budget": {"perClient": {"tokensPerMonth": 1000}, "perTenant": {"costPerMonth": "10"}}}
+    given_class = AgentClassSpec.model_validate(
+        {"defaults": {"budget": {"perClient": {"tokens": 500}, "prices": PRICES}}, "bounds": bounds}
+    )
+
+    def fields(**budget: Any) -> set[str]:
+        agent_spec = spec(redis={"url": "redis://r"}, **({"budget": budget} if budget else {}))
+        found = violations(with_class(agent_spec, given_class).spec, given_class)
+        return {fault.field for fault in found}
+
+    assert fields() == {"spec.budget.perTenant.cost"}
+    assert fields(perTenant={"cost": "10"}) == set()
+    assert fields(perTenant={"cost": "10.01"}) == {"spec.budget.perTenant.cost"}
+    assert fields(period="day", perTenant={"cost": "0.3"}) == {"spec.budget.perClient.tokens"}
+    assert fields(tokens=10**9, perClient={"tokens": 1001}, perTenant={"cost": "1"}) == {"spec.budget.perClient.tokens"}
+    cheap = {"claude-sonnet-5-5": {"input": "0", "output": "0"}}
+    assert fields(perTenant={"cost": "1"}, prices=cheap) == {"spec.budget.prices"}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "bounds", "fields"),
+    [
+        ({"replicas": 5}, {"replicas": {"max": 5}}, []),
+        ({"replicas": 6}, {"replicas": {"max": 5}}, ["replicas"]),
+        # What agents have to set is no fault of the class.
+        ({}, {"replicas": {"min": 2}, "budget": {"tokensPerMonth": 5}, "models": []}, []),
+        ({"budget": {"prices": PRICES}}, {"budget": {"costPerMonth": "5"}}, []),
+        ({"budget": {"cost": "5"}}, {"budget": {"tokensPerMonth": 5}}, ["budget.tokens"]),
+        ({"budget": {"period": "day", "tokens": 1}}, {"budget": {"tokensPerMonth": 30}}, ["budget.tokens"]),
+        ({"budget": {"tokens": 1, "action": "warn"}}, {"budget": {}}, ["budget.action"]),
+        ({"budget": {"perClient": {"tokens": 2}}}, {"budget": {"perClient": {"tokensPerMonth": 2}}}, []),
+        ({"image": {"tag": "1"}}, {"imageRegistries": ["quay.io"]}, ["image.repository"]),
+        ({"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"memory": "1Gi"}}}, ["resources.limits"]),
+        ({"agent": {"models": ["a", "b"]}}, {"models": ["a"]}, ["agent.models"]),
+        ({"agent": {"provider": "bedrock"}}, {"providers": ["echo"]}, ["agent.provider"]),
+    ],
+)
+def test_defaults_beyond_the_bounds_of_their_class_are_found(
+    defaults: dict[str, Any], bounds: dict[str, Any], fields: list[str]
+) -> None:
+    found = faults_of_defaults(AgentClassSpec.model_validate({"defaults": defaults, "bounds": bounds}))
+
+    assert [fault.field for fault in found] == [f"spec.{field}" for field in fields]
+
+
+def test_the_refusal_of_an_agent_says_which_values_are_the_class_s_own() -> None:
+    contradictory = {"defaults": {"replicas": 6}, "bounds": {"replicas": {"max": 5}, "providers": ["anthropic"]}}
+    classes = classes_of([document("small", contradictory, default=True)])
+
+    own, ours = apply_class(agent(), classes).refusal, apply_class(agent(replicas=7), classes).refusal
+
+    assert own is not None
+    assert own.sentence == (
+        "AgentClass small refuses the spec, as its own defaults are beyond its bounds (spec.replicas)"
+    )
+    assert {fault.field for fault in own.faults} == {"spec.replicas", "spec.agent.provider"}
+    assert ours is not None
+    assert ours.sentence == "AgentClass small refuses the spec"
 
 
 @pytest.mark.parametrize(

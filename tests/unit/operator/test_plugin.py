@@ -10,7 +10,7 @@ from agent_operator.tools.errors import ToolError
 
 
 def test_the_plugin_has_every_tool_and_no_operator() -> None:
-    tools = {"crd", "show", "render", "validate", "diff", "doctor", "import", "logs", "keys"}
+    tools = {"crd", "show", "render", "validate", "diff", "doctor", "import", "logs", "keys", "usage"}
     tools |= {"approvals", "approve", "reject"}
     assert set(agent.commands) == tools
 

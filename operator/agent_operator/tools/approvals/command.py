@@ -143,6 +143,7 @@ async def _send(target: "Target", name: str, ids: Sequence[str], place: Place | 
 
 
 def _pods(cluster: "Access", name: str) -> "AgentPods":
-    from agent_operator.tools.approvals.pods import KEYS, AgentPods, first_key  # noqa: PLC0415  takes a second
+    from agent_operator.tools.agent_api import KEYS, first_key  # noqa: PLC0415  takes a second
+    from agent_operator.tools.approvals.pods import AgentPods  # noqa: PLC0415
 
     return AgentPods(cluster, name, first_key(os.environ.get(KEYS)))

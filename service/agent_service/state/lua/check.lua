@@ -20,7 +20,7 @@ for _, command in ipairs({
   {'PEXPIREAT', absent, 1},
   {'RPUSH', text, 'a'}, {'LLEN', text}, {'LRANGE', text, 0, -1}, {'LTRIM', text, 0, -1},
   {'HSET', text, 'a', 1}, {'HSETNX', text, 'a', 1}, {'HGET', text, 'a'}, {'HMGET', text, 'a'}, {'HGETALL', text},
-  {'HINCRBY', text, 'a', 1}, {'HDEL', text, 'a'},
+  {'HINCRBY', text, 'a', 1}, {'HDEL', text, 'a'}, {'SADD', text, 'a'}, {'SMEMBERS', text},
   {'ZADD', text, 1, 'a'}, {'ZREM', text, 'a'}, {'ZINCRBY', text, 1, 'a'}, {'ZCARD', text}, {'ZCOUNT', text, 0, 1},
   {'ZRANGEBYSCORE', text, 0, 1}, {'ZREVRANGEBYLEX', text, '+', '-'},
 }) do

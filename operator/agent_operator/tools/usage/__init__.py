@@ -1,0 +1,1 @@
+"""What the clients of agents have used, for chargeback."""
