@@ -13,8 +13,11 @@ import pytest
 from agent_service.agent.fallbacks import circuit
 from stand_in import StandIn, asking, running_stand_in
 from support.agent import MakeClient
+from support.clouds.bedrock import REGION, Account, running_bedrock
 from support.clouds.foundry import Resource, running_foundry
 from support.clouds.server import CloudServer
+from support.clouds.vertex import PROJECT, ServiceAccount, running_vertex
+from support.clouds.vertex import REGION as LOCATION
 from support.eventually import eventually_async
 from support.runtime_gateway import MODEL, MakeGateway, asked
 
@@ -410,3 +413,27 @@ async def test_tokens_are_counted_by_the_next_provider(make_gateway: MakeGateway
     gateway = await make_gateway(**{**settings, "anthropic_base_url": "http://127.0.0.1:9"})
     question = {"model": MODEL, "messages": asked("hello")["messages"]}
     assert (await gateway.anthropic.messages.count_tokens(**question)).input_tokens > 0
+
+
+async def test_one_cloud_stands_in_for_another(
+    make_client: MakeClient, stand_in: StandIn, settings: dict[str, object]
+) -> None:
+    account, service_account = Account({"AKID": ("of-the-key", None)}), ServiceAccount()
+    with running_bedrock(account, stand_in.url) as bedrock, running_vertex(service_account, stand_in.url) as vertex:
+        block = {"project": PROJECT, "region": LOCATION, "baseUrl": vertex.url}
+        more = {
+            "model_provider": "bedrock",
+            "bedrock_region": REGION,
+            "bedrock_base_url": bedrock.url,
+            "aws_access_key_id": "AKID",
+            "aws_secret_access_key": "of-the-key",
+            "google_service_account_key": service_account.file(vertex.url),
+            "model_fallbacks": json.dumps([{"provider": "vertex", "vertex": block}]),
+        }
+        client = await make_client(**{**settings, **more})
+        assert await answered_by(client) == "bedrock"
+        account.keys.clear()
+        assert await answered_by(client) == "vertex"
+        service_account.down = True
+        service_account.tokens.clear()
+        assert (await client.post("/chat", json={"message": "hello"})).status_code >= 500
