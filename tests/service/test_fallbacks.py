@@ -247,7 +247,8 @@ async def test_a_client_that_leaves_while_a_fallback_is_asked_ends_the_call(
 ) -> None:
     own.behave(fault=529)
     stand_in.behave(hold="forever")
-    client = await make_client(**settings)
+    direct = json.dumps([{"provider": "anthropic", "baseUrl": stand_in.url}])
+    client = await make_client(**{**settings, "model_fallbacks": direct})
     request = asyncio.create_task(client.post("/chat", json={"message": "hello"}))
 
     async def arrived() -> bool:

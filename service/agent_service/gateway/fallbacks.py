@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import aiohttp
 import structlog
@@ -27,7 +27,11 @@ _PREFIX_BYTES = 4096
 _ERRORS = (aiohttp.ClientError, OSError)
 _REASONS = {402: "not_offered", 404: "not_offered", 408: "timed_out", 429: "rate_limited", 503: "overloaded"}
 _REASONS |= {504: "timed_out", 529: "overloaded"}
-# A stream that begins with an error has no content. These are not about the question.
+# Before its content, a stream of the Messages API has a `message_start` and pings.
+_CONTENT = b"content_block"
+_MOST_BEFORE_CONTENT = 2**16
+
+# A stream that ends with an error before its content. These are not about the question.
 _ERROR_EVENT = b"event: error"
 _ERROR_TYPES = {
     "overloaded_error": (529, "overloaded"),
@@ -35,6 +39,20 @@ _ERROR_TYPES = {
     "api_error": (500, "failed"),
     "timeout_error": (504, "timed_out"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a call ended.
+
+    `reason` is why another provider is asked, None if none is; `wait` the seconds after which the provider asks to be
+    called again; `was_read` whether the model may have read the question.
+    """
+
+    reply: Reply | RefusedError
+    reason: str | None
+    wait: float | None = None
+    was_read: bool = False
 
 
 class Fallbacks:
@@ -82,8 +100,9 @@ class Fallbacks:
                 return await self._upstreams[place.name].call(path, received, asked, form, waiting, last=last)
 
             with self._places.asking(place):
-                reply, reason, wait = await _outcome(ask, None if last else seconds)
-            if reason is None:
+                found = await _outcome(ask, form, None if last else seconds)
+            reply = found.reply
+            if found.reason is None:
                 if isinstance(reply, RefusedError):
                     raise reply
                 if reply.ok:
@@ -93,8 +112,8 @@ class Fallbacks:
                 reply.provider, reply.model, reply.given_up = place.name, asked.model, tuple(given_up)
                 return reply
             failures.append(reply)
-            self._places.failed(place, reason, wait, following)
-            if reason == "timed_out":
+            self._places.failed(place, found.reason, found.wait, following)
+            if found.was_read:
                 given_up.append(place.name)
         if isinstance(failures[0], RefusedError):
             raise failures[0]
@@ -110,10 +129,10 @@ class Fallbacks:
             async def ask(upstream: Upstream = upstream, asked: Question = asked) -> Reply:
                 return await upstream.count_tokens(path, received, asked, waiting)
 
-            reply, reason, _ = await _outcome(ask, None)
-            failures.append(reply)
-            if reason is None:
-                failures = [reply]
+            found = await _outcome(ask, Form.MESSAGES, None)
+            failures.append(found.reply)
+            if found.reason is None:
+                failures = [found.reply]
                 break
         if isinstance(failures[0], RefusedError):
             raise failures[0]
@@ -129,48 +148,55 @@ class Fallbacks:
             await upstream.close()
 
 
-async def _outcome(
-    ask: Callable[[], Awaitable[Reply]], seconds: float | None
-) -> tuple[Reply | RefusedError, str | None, float | None]:
-    """Return the outcome of a call, why another provider is asked (None: none is), and after what time to ask again.
-
-    `seconds` limits the time before the first byte.
-    """
+async def _outcome(ask: Callable[[], Awaitable[Reply]], form: Form, seconds: float | None) -> _Outcome:
+    """Return the outcome of a call. `seconds` limits the time before the first byte."""
     try:
         async with asyncio.timeout(seconds):
             reply = await ask()
             if reply.ok and reply.events:
-                return await _begun(reply)
+                return await _begun(reply, form)
     except RefusedError as refused:
-        return refused, refused.outcome if refused.outcome in FALLBACK_REASONS else None, None
+        return _Outcome(refused, refused.outcome if refused.outcome in FALLBACK_REASONS else None)
     except TimeoutError:
         late = RefusedError(504, "timeout_error", "The model API did not answer in time.", outcome="timed_out")
-        return late, "timed_out", None
+        return _Outcome(late, "timed_out", was_read=True)
     status = reply.status
     reason = _REASONS.get(status) or ("failed" if status >= 500 else None)  # noqa: PLR2004
-    return reply, reason, wait_seconds(reply.headers)
+    return _Outcome(reply, reason, wait_seconds(reply.headers))
 
 
-async def _begun(reply: Reply) -> tuple[Reply | RefusedError, str | None, float | None]:
-    """Return a stream after its first bytes have arrived, as the other function does."""
+async def _begun(reply: Reply, form: Form) -> _Outcome:
+    """Return the outcome of a stream when its content begins."""
+    received = b""
     try:
-        first = await anext(reply.chunks, b"")
+        while chunk := await anext(reply.chunks, b""):
+            received += chunk
+            error = _error_before_content(received)
+            if error is not None:
+                reply.close()
+                return error
+            if form is not Form.MESSAGES or _CONTENT in received or len(received) >= _MOST_BEFORE_CONTENT:
+                break
     except _ERRORS:
-        first = b""
+        received = b""
     except BaseException:
         reply.close()
         raise
-    if not first:
+    if not received:
         reply.close()
         broken = RefusedError(502, "api_error", "The model API broke off its answer.", outcome="failed")
-        return broken, "failed", None
-    if first.startswith(_ERROR_EVENT):
-        for kind, (status, reason) in _ERROR_TYPES.items():
-            if kind.encode() in first:
-                reply.close()
-                message = "The model API began its answer with an error; try again later."
-                return RefusedError(status, kind, message, outcome=reason), reason, None
-    return replace(reply, chunks=_chained(first, reply.chunks)), None, None
+        return _Outcome(broken, "failed", was_read=True)
+    return _Outcome(replace(reply, chunks=_chained(received, reply.chunks)), None)
+
+
+def _error_before_content(received: bytes) -> _Outcome | None:
+    head, event, error = received.partition(_ERROR_EVENT)
+    kind = next((each for each in _ERROR_TYPES if each.encode() in error), None)
+    if not event or kind is None or _CONTENT in head:
+        return None
+    status, reason = _ERROR_TYPES[kind]
+    message = "The model API began its answer with an error; try again later."
+    return _Outcome(RefusedError(status, kind, message, outcome=reason), reason, was_read=bool(head))
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
