@@ -55,7 +55,7 @@ WIDE: dict[str, Any] = {
 }
 # Shares of a budget, of which one is a default.
 SHARES: dict[str, Any] = {
-    "defaults": {"budget": {"perClient": {"tokens": 1000}, "prices": PRICES}},
+    "defaults": {"redis": {"url": "redis://shared"}, "budget": {"perClient": {"tokens": 1000}, "prices": PRICES}},
     "bounds": {"budget": {"perClient": {"tokensPerMonth": 2000}, "perTenant": {"costPerMonth": "10"}}},
 }
 NARROW: dict[str, Any] = {

@@ -331,7 +331,7 @@ def test_bounded_shares_must_be_there_and_may_come_from_the_class() -> None:
     )
 
     def fields(**budget: Any) -> set[str]:
-        agent_spec = spec(redis={"url": "redis://r"}, **({"budget": budget} if budget else {}))
+        agent_spec = spec(className="c", redis={"url": "redis://r"}, **({"budget": budget} if budget else {}))
         found = violations(with_class(agent_spec, given_class).spec, given_class)
         return {fault.field for fault in found}
 
