@@ -56,7 +56,8 @@ def make_answering(
             charge=limits.charge,
             budget_wait=limits.budget_wait,
         )
-    of_model = ModelAccount(metrics, model=provider.model, charge=charge, counted=limits.history.count)
+    models = dict.fromkeys([provider.model, *(each.model or provider.model for each in settings.fallbacks)])
+    of_model = ModelAccount(metrics, models=tuple(models), charge=charge, counted=limits.history.count)
     return provider, of_model, spans
 
 

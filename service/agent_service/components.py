@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_service import __version__
-from agent_service.agent.claude.credentials import AnyCredentials
+from agent_service.agent.claude.credentials import Refusable
 from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
@@ -67,7 +67,7 @@ class Components:
     metrics: Metrics
     provider: Provider
     model: Provider | None
-    credentials: AnyCredentials | None
+    credentials: Refusable | None
     turns: Turns
     redis: Redis
     clients: Clients
@@ -121,7 +121,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    model, endpoint = make_model(settings, counted)
+    made = make_model(settings, counted)
+    model = made.provider
     turns = Turns()
     runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
@@ -201,7 +202,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         metrics=counted,
         provider=provider,
         model=model,
-        credentials=None if endpoint is None else endpoint.credentials,
+        credentials=made.credentials,
         turns=turns,
         redis=redis,
         clients=clients,
@@ -241,7 +242,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             settings,
             lifecycle,
             turns=turns,
-            endpoint=endpoint,
+            endpoint=made.endpoint,
+            places=made.places,
             limits=limits,
             metrics=counted,
             tracing=tracing,
@@ -269,7 +271,7 @@ def _make_limits(settings: Settings, redis: Redis, metrics: Metrics, clients: Cl
             of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
             of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
         ),
-        history=History(redis, terms.prices, days=settings.usage_history_days),
+        history=History(redis, terms.prices, days=settings.usage_history_days, of_fallbacks=terms.of_fallbacks),
         of_client=Rates(settings.client_rate_limit_requests, settings.client_tokens_per_minute),
         of_tenant=Rates(settings.tenant_rate_limit_requests, settings.tenant_tokens_per_minute),
         count=count,

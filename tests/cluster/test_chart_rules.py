@@ -23,6 +23,9 @@ REDIS = {"url": "redis://redis"}
 PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 CLOUD = {"secretName": "cloud"}
 PLACE = {"region": "eu-west-1"}
+FALLBACK = {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}, "credentials": CLOUD}
+OF_ANTHROPIC = {"provider": "anthropic"}
+OWN = {"apiKey": {"secretName": "own"}}
 KEYS = "each key must be a qualified name"
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 TMP = {"name": "runtime-tmp", "mountPath": "/data"}
@@ -49,6 +52,32 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("provider vertex needs to know where it is", {"agent": {"provider": "vertex", "credentials": CLOUD}}),
     ("provider foundry needs to know where it is", {"agent": {"provider": "foundry", "credentials": CLOUD}}),
     ("a provider in a cloud needs credentials", {"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}}}),
+    ("provider echo always answers", {"agent": {"provider": "echo", "fallbacks": [FALLBACK]}}),
+    (
+        "two entries of agent.fallbacks are the same",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [FALLBACK, FALLBACK]}, **OWN},
+    ),
+    (
+        "a fallback has the block of its provider",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{"provider": "vertex", "credentials": CLOUD}]}, **OWN},
+    ),
+    (
+        "a fallback has the block of its provider",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{**FALLBACK, "foundry": {"resource": "one"}}]}, **OWN},
+    ),
+    (
+        "a fallback needs credentials",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{"provider": "foundry", "foundry": {"resource": "one"}}]}, **OWN},
+    ),
+    (
+        "budget.cost needs the prices of agent.model",
+        {
+            "agent": {**OF_ANTHROPIC, "fallbacks": [{**FALLBACK, "model": "other"}]},
+            "budget": {"cost": "1", "prices": PRICES},
+            "redis": REDIS,
+            **OWN,
+        },
+    ),
     (
         "set agent.credentials.secretName or agent.credentials.workloadIdentity",
         {"agent": {"provider": "echo", "credentials": {}}},

@@ -25,6 +25,7 @@ LAYERS = {
         "agent",
         "agent.claude",
         "agent.identity",
+        "agent.fallbacks",
         "agent.bedrock",
         "agent.vertex",
         "agent.foundry",

@@ -103,7 +103,10 @@ def _refused(check: Check) -> str:
 
 def _breaks_there(check: Check, base: str | None, path: str, bound: str) -> str:
     """Return whether the value at a path breaks the bound; below the effective spec if `base` is None."""
-    found = _effective(plain(path)) if base is None else optional(base, path)
+    listed, inner, rest = path.partition(f"{LIST}.")
+    if inner and base is None:
+        return f"{_effective(listed)}.orValue([]).exists(item, {_breaks_there(check, 'item', rest, bound)})"
+    found = _effective(plain(path)) if base is None else optional(base, plain(path))
     if check.test == "required amount":
         part = part_of(path)
         there = f"{_effective(part) if base is None else optional(base, part)}.hasValue() && " if part else ""

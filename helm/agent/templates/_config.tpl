@@ -100,6 +100,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.protocolSettings" . }}
 {{- include "agent.providerSettings" . }}
 {{- include "agent.identitySettings" . }}
+{{- include "agent.fallbackSettings" . }}
 {{- with .Values.auth.usageReaders }}
 USAGE_READERS: {{ join "," . | quote }}
 {{- end }}

@@ -8,14 +8,17 @@
 {{- include "agent.port" . | default (hasPrefix "http://" . | ternary "80" "443") }}
 {{- end }}
 
-{{/* Port of the model API; empty for a provider that calls none. */}}
-{{- define "agent.modelPort" -}}
-{{- with .Values.agent }}
-{{- if ne .provider "echo" }}
-{{- $place := eq .provider "anthropic" | ternary . (get . .provider | default dict) }}
-{{- include "agent.httpPort" ($place.baseUrl | default "https://") }}
+{{/* Ports of the model API, separated by commas; empty for a provider that calls none. */}}
+{{- define "agent.modelPorts" -}}
+{{- $agent := .Values.agent }}
+{{- $ports := list }}
+{{- if ne $agent.provider "echo" }}
+{{- range prepend ($agent.fallbacks | default list) $agent }}
+{{- $place := eq .provider "anthropic" | ternary $agent (get . .provider | default dict) }}
+{{- $ports = append $ports (include "agent.httpPort" ($place.baseUrl | default "https://")) }}
 {{- end }}
 {{- end }}
+{{- join "," $ports }}
 {{- end }}
 
 {{/* Port of the trace collector; empty without one. */}}

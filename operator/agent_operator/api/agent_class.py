@@ -156,11 +156,13 @@ class ClassBounds(Model):
     """Registries, folders of a registry or whole names that images of the agent's containers come from, such as
     `registry.example.com/agents`."""
     providers: Annotated[list[_Provider], Field(max_length=16, json_schema_extra=SET)] | None = None
-    """Providers that `agent.provider` may name."""
+    """Providers that `agent.provider` and `agent.fallbacks` may name."""
     models: _Patterns | None = None
-    """Models that `agent.model` and `agent.models` may name: whole IDs, or prefixes that end with `*`."""
+    """Models that `agent.model`, `agent.models` and `agent.fallbacks` may name: whole IDs, or prefixes that end with
+    `*`."""
     model_hosts: _Hosts | None = None
-    """Hosts that `agent.baseUrl` may have: whole names, or `*.` and a domain for all names below it."""
+    """Hosts that `agent.baseUrl`, and `baseUrl` of a provider in a cloud, may have: whole names, or `*.` and a domain
+    for all names below it."""
     tool_hosts: _Hosts | None = None
     """Hosts of the servers and token endpoints in `tools`, in the same form. A reference is checked by the address
     that it has."""

@@ -47,8 +47,7 @@ class Bedrock(Model):
     base_url: HttpAddress | None = None
     """Address of Bedrock, for a VPC endpoint or a proxy. Defaults to the address of the region."""
     model_ids: ModelIds | None = None
-    """IDs of models or inference profiles, by the names in `model` and `models`. A model without an entry is called
-    by its name."""
+    """IDs of models or inference profiles, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class Vertex(Model):
@@ -63,8 +62,7 @@ class Vertex(Model):
     base_url: HttpAddress | None = None
     """Address of Vertex AI, for a private endpoint or a proxy. Defaults to the address of the location."""
     model_ids: ModelIds | None = None
-    """IDs of models at Vertex AI, by the names in `model` and `models`. A model without an entry is called by its
-    name."""
+    """IDs at Vertex AI, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class Foundry(Model):
@@ -84,7 +82,7 @@ class Foundry(Model):
     base_url: HttpAddress | None = None
     """Address of the resource, in place of its name, for a private endpoint or a proxy. It ends with `/anthropic`."""
     model_ids: ModelIds | None = None
-    """Names of deployments, by the names in `model` and `models`. A model without an entry is called by its name."""
+    """Deployments, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class ProviderCredentials(Model):
@@ -114,8 +112,43 @@ def identity_of(agent: Any) -> WorkloadIdentity | None:
     return found
 
 
+class FallbackCredentials(Model):
+    """Credentials of a fallback."""
+
+    secret_name: ObjectName
+    """Name of a Secret with the keys of `agent.credentials`, or ANTHROPIC_API_KEY (`anthropic`)."""
+
+
+class Fallback(Model):
+    """A provider that is asked when those before it do not answer."""
+
+    rules = (
+        Rule(
+            cel="(self.provider == 'bedrock') == has(self.bedrock) && (self.provider == 'vertex') == has(self.vertex) "
+            "&& (self.provider == 'foundry') == has(self.foundry)",
+            message="a fallback has the block of its provider and of no other: set or remove bedrock, vertex or "
+            "foundry in agent.fallbacks",
+            holds=lambda fallback: all(
+                (fallback.provider == name) == (getattr(fallback, name) is not None) for name in SECRET_KEYS
+            ),
+        ),
+    )
+
+    provider: Literal["anthropic", "bedrock", "vertex", "foundry"]
+    """Its provider."""
+    model: Annotated[str, StringConstraints(pattern=_MODEL, min_length=1, max_length=128)] | None = None
+    """Model that answers in place of `agent.model`. Defaults to the same."""
+    bedrock: Bedrock | None = None
+    vertex: Vertex | None = None
+    foundry: Foundry | None = None
+    credentials: FallbackCredentials | None = None
+
+
+Fallbacks = Annotated[list[Fallback], Field(max_length=4)]
+
+
 def place(agent: Any) -> Bedrock | Vertex | Foundry | None:
-    """Return the block of the agent's provider; None if the provider is in no cloud, or the block is missing."""
+    """Return the block of the provider of an agent or a fallback; None for one in no cloud, or without its block."""
     found: Bedrock | Vertex | Foundry | None = getattr(agent, agent.provider) if agent.provider in SECRET_KEYS else None
     return found
 
@@ -130,17 +163,42 @@ def _has_its_block(name: str) -> Rule:
 
 
 _IDENTITY = "self.credentials.workloadIdentity"
-_HAS_ITS_IDENTITY = Rule(
-    cel=f"!has(self.credentials) || !has({_IDENTITY}) || self.provider == 'echo' || "
-    + " || ".join(f"(self.provider == '{name}' && has({_IDENTITY}.{name}))" for name in PROVIDERS),
-    message="agent.credentials.workloadIdentity needs to know who trusts the token: set the block of agent.provider in "
-    "it",
-    holds=lambda agent: (found := identity_of(agent)) is None or getattr(found, agent.provider) is not None,
-    field="credentials",
-)
 
-AGENT_RULES = (*map(_has_its_block, SECRET_KEYS), _HAS_ITS_IDENTITY)
-"""Rules of an agent about its provider."""
+AGENT_RULES = (
+    *map(_has_its_block, SECRET_KEYS),
+    Rule(
+        cel=f"!has(self.credentials) || !has({_IDENTITY}) || self.provider == 'echo' || "
+        + " || ".join(f"(self.provider == '{name}' && has({_IDENTITY}.{name}))" for name in PROVIDERS),
+        message="agent.credentials.workloadIdentity needs to know who trusts the token: set the block of "
+        "agent.provider in it",
+        holds=lambda agent: (found := identity_of(agent)) is None or getattr(found, agent.provider) is not None,
+        field="credentials",
+    ),
+    Rule(
+        cel="self.provider != 'echo' || !has(self.fallbacks)",
+        message="provider echo always answers: remove agent.fallbacks",
+        holds=lambda agent: agent.provider != "echo" or agent.fallbacks is None,
+        field="fallbacks",
+    ),
+    Rule(
+        cel="!has(self.fallbacks) || self.fallbacks.all(a, self.fallbacks.exists_one(b, a == b))",
+        message="two entries of agent.fallbacks are the same: remove one of them",
+        holds=lambda agent: all(agent.fallbacks.count(each) == 1 for each in agent.fallbacks or []),
+        field="fallbacks",
+    ),
+)
+"""Rules of an agent about its providers."""
+
+
+def _has_credentials(spec: Any, fallback: Fallback) -> bool:
+    if fallback.credentials is not None:
+        return True
+    if fallback.provider == spec.agent.provider and identity_of(spec.agent) is not None:
+        return True
+    if fallback.provider == "anthropic":
+        return spec.api_key.secret_name is not None or spec.api_key.value is not None
+    return bool(fallback.provider == spec.agent.provider and spec.agent.credentials is not None)
+
 
 SPEC_RULES = (
     Rule(
@@ -155,6 +213,17 @@ SPEC_RULES = (
             or spec.agent.credentials is not None
         ),
         field="agent",
+    ),
+    Rule(
+        cel="!has(self.agent.fallbacks) || self.agent.fallbacks.all(f, has(f.credentials) "
+        "|| (f.provider == self.agent.provider && has(self.agent.credentials) "
+        "&& (f.provider != 'anthropic' || has(self.agent.credentials.workloadIdentity))) "
+        "|| (f.provider == 'anthropic' && (has(self.apiKey.secretName) || has(self.apiKey.value))))",
+        message="a fallback needs credentials: set credentials.secretName in agent.fallbacks, or apiKey for the "
+        "provider anthropic",
+        holds=lambda spec: all(_has_credentials(spec, each) for each in spec.agent.fallbacks or []),
+        field="agent",
+        unless="className",
     ),
 )
 """Rules of a whole spec whose provider is in a cloud."""

@@ -41,6 +41,14 @@ _ALL = (
     Reason("BudgetLeft", "WithinBudget", "Less than 80% of the budget is used."),
     Reason("NearlyUsedUp", "WithinBudget", "At least 80% of the budget is used."),
     Reason("Reachable", "DependenciesReachable", "The pods can use their dependencies."),
+    Reason(
+        "OnFallback",
+        "DependenciesReachable",
+        "The agent's own provider of the model cannot be used, and one of `agent.fallbacks` answers.",
+        "check the provider as the message says",
+        "Requests succeed, at the price and with the limits of the fallback. New conversations return to the agent's "
+        "own provider within about a minute after it works again: [fallbacks](fallbacks.md).",
+    ),
     Reason("ToolsListed", "ToolsReady", "The pods can use the servers of all tools."),
     Reason(
         "InvalidSpec",

@@ -37,7 +37,15 @@ from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.protocols import SPEC_RULES as RULES_OF_PROTOCOLS
 from agent_operator.api.protocols import Protocols
-from agent_operator.api.providers import AGENT_RULES, Bedrock, Foundry, ProviderCredentials, Vertex, identity_of
+from agent_operator.api.providers import (
+    AGENT_RULES,
+    Bedrock,
+    Fallbacks,
+    Foundry,
+    ProviderCredentials,
+    Vertex,
+    identity_of,
+)
 from agent_operator.api.providers import SPEC_RULES as RULES_OF_PROVIDERS
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
@@ -126,6 +134,9 @@ class Agent(Model):
     vertex: Vertex | None = None
     foundry: Foundry | None = None
     credentials: ProviderCredentials | None = None
+    fallbacks: Fallbacks | None = None
+    """Providers that are asked in this order when the one before does not answer, before the first byte of an
+    answer."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
     """Maximum total duration of one request, in seconds. A stream may take longer, and continues unless the model
     API sends nothing for this many seconds."""
@@ -138,6 +149,11 @@ class Agent(Model):
     """Maximum number of tool calls in one turn. Defaults to 50."""
     environment: Literal["development", "staging", "production", "testing"] = "production"
     """Purpose of the deployment. In `production`, the API's own documentation is disabled."""
+
+    @property
+    def models_that_answer(self) -> set[str]:
+        """The model of the agent, and those of its fallbacks."""
+        return {self.model, *(each.model for each in self.fallbacks or [] if each.model is not None)}
 
     @property
     def longest_answer_seconds(self) -> int:
@@ -317,11 +333,15 @@ class AgentSpec(Model):
             cel="!has(self.budget) || !(has(self.budget.cost) "
             "|| (has(self.budget.perClient) && has(self.budget.perClient.cost)) "
             "|| (has(self.budget.perTenant) && has(self.budget.perTenant.cost))) "
-            "|| (has(self.budget.prices) && self.agent.model in self.budget.prices)",
+            "|| (has(self.budget.prices) && self.agent.model in self.budget.prices "
+            "&& (!has(self.agent.fallbacks) "
+            "|| self.agent.fallbacks.all(f, !has(f.model) || f.model in self.budget.prices)))",
             message="budget.cost needs the prices of agent.model: add them to budget.prices, "
-            "with the model's ID as the key",
+            "with the model's ID as the key, and those of the models of agent.fallbacks",
             holds=lambda spec: (
-                spec.budget is None or not spec.budget.has_cost or spec.agent.model in (spec.budget.prices or {})
+                spec.budget is None
+                or not spec.budget.has_cost
+                or all(model in (spec.budget.prices or {}) for model in spec.agent.models_that_answer)
             ),
             field="budget",
             unless="className",

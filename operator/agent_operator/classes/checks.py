@@ -68,6 +68,7 @@ FOUNDRY_DOMAIN = ".services.ai.azure.com"
 """What follows the name of a resource in its host (AnthropicFoundry of the SDK)."""
 
 CLOUDS = ("bedrock", "vertex", "foundry")
+_PLACES = ("agent", "agent.fallbacks[]")
 CONTAINERS = ("", "runtime.", "tools[].mcp.sidecar.", "sidecars[].", "initContainers[].")
 
 _SCALED = {"autoscaling.enabled": True}
@@ -81,10 +82,12 @@ CHECKS: tuple[Check, ...] = (
     Check("providers", "agent.provider", "pattern", "is not a provider that the class allows"),
     Check("models", "agent.model", "pattern", _MODEL),
     Check("models", "agent.models[]", "pattern", _MODEL),
-    *(Check("models", f"agent.{each}.modelIds{{}}", "pattern", _MODEL_ID) for each in CLOUDS),
+    Check("providers", "agent.fallbacks[].provider", "pattern", "is not a provider that the class allows"),
+    Check("models", "agent.fallbacks[].model", "pattern", _MODEL),
+    *(Check("models", f"{parent}.{each}.modelIds{{}}", "pattern", _MODEL_ID) for parent in _PLACES for each in CLOUDS),
     Check("modelHosts", "agent.baseUrl", "address", _HOST),
-    *(Check("modelHosts", f"agent.{each}.baseUrl", "address", _HOST) for each in CLOUDS),
-    Check("modelHosts", "agent.foundry.resource", "resource", _HOST),
+    *(Check("modelHosts", f"{parent}.{each}.baseUrl", "address", _HOST) for parent in _PLACES for each in CLOUDS),
+    *(Check("modelHosts", f"{parent}.foundry.resource", "resource", _HOST) for parent in _PLACES),
     Check("toolHosts", "tools[].mcp.url", "address", _HOST),
     Check("toolHosts", "tools[].mcp.auth.clientCredentials.tokenUrl", "address", _HOST),
     Check("replicas.min", "replicas", "at least", _FEWER, _FIXED),

@@ -9,6 +9,7 @@ from agent_operator.api.budget import BudgetShare
 from agent_operator.api.protocols import Protocols
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
+from agent_operator.manifests.fallbacks import fallback_settings
 from agent_operator.manifests.jwt_file import jwt_settings
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
 from agent_operator.manifests.provider import identity_settings, provider_settings
@@ -51,7 +52,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
     given |= _of_rates("CLIENT", limit.per_client) | _of_rates("TENANT", limit.per_tenant)
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
     given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api) | jwt_settings(agent.spec)
-    given |= provider_settings(agent.spec.agent) | identity_settings(agent.spec.agent)
+    given |= provider_settings(agent.spec.agent) | identity_settings(agent.spec.agent) | fallback_settings(agent.spec)
     return {key: value for key, value in given.items() if value is not None}
 
 

@@ -1,6 +1,7 @@
 """The NetworkPolicy (networking.k8s.io/v1): the allowed traffic to and from the agent's pods."""
 
 import re
+from collections.abc import Iterator
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.identity import POD_IDENTITY_ADDRESS, uses_pod_identity
@@ -59,8 +60,7 @@ def _egress_ports(spec: AgentSpec) -> list[Document]:
     """Return the ports of DNS, the model API, its token service, Redis, traces, tools and issuers outside."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     tools = [port_of(address) for address in _addresses(spec) if namespace_of(address) is None]
-    of_model = [_model_port(spec), _identity_port(spec)]
-    numbers = [*of_model, _redis_port(spec), _collector_port(spec), *tools]
+    numbers = [*_model_ports(spec), _identity_port(spec), _redis_port(spec), _collector_port(spec), *tools]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
     return [*dns, *map(_tcp, tcp)]
 
@@ -96,12 +96,13 @@ def namespace_of(address: str) -> str | None:
     return None if match is None else (match[1] or match[2]).lower()
 
 
-def _model_port(spec: AgentSpec) -> int | None:
+def _model_ports(spec: AgentSpec) -> Iterator[int]:
     if spec.agent.provider == "echo":
-        return None
-    cloud = place(spec.agent)
-    address = spec.agent.base_url if cloud is None else cloud.base_url
-    return SCHEME_PORTS["https"] if address is None else port_of(address)
+        return
+    for each in (spec.agent, *(spec.agent.fallbacks or [])):
+        cloud = place(each)
+        address = spec.agent.base_url if cloud is None else cloud.base_url
+        yield SCHEME_PORTS["https"] if address is None else port_of(address)
 
 
 def _identity_port(spec: AgentSpec) -> int | None:

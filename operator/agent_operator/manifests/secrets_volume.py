@@ -7,6 +7,7 @@ from agent_operator.api.providers import OPTIONAL_SECRET_KEYS, SECRET_KEYS
 from agent_operator.api.spec import SECRET_KEY
 from agent_operator.manifests.client_keys import KEYS, client_keys_name
 from agent_operator.manifests.document import Document
+from agent_operator.manifests.fallbacks import secrets_folder
 from agent_operator.manifests.jwt_file import JWT_KEY, jwt_name
 from agent_operator.manifests.provider import identity_source
 
@@ -24,7 +25,7 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
         sources.append(_source("secret", agent.name, SECRET_KEY, SECRET_KEY))
     elif agent.spec.api_key.secret_name is not None:
         sources.append(_source("secret", agent.spec.api_key.secret_name, agent.spec.api_key.secret_key, SECRET_KEY))
-    sources += _of_provider(agent)
+    sources += _of_providers(agent)
     if agent.spec.auth.enabled and agent.spec.auth.existing_secret is not None:
         sources.append(_source("secret", agent.spec.auth.existing_secret, agent.spec.auth.secret_key, KEYS))
     elif agent.spec.auth.enabled:
@@ -39,24 +40,30 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
     return sources
 
 
-def _of_provider(agent: AgentDeployment) -> list[Document]:
-    """Return the sources of the credentials for a provider: the keys of one in a cloud, or the token for one."""
+def _of_providers(agent: AgentDeployment) -> list[Document]:
+    """Return the sources of the credentials for the agent's provider, keys or a token, and for its fallbacks."""
     token = identity_source(agent.spec.agent)
-    if token is not None:
-        return [token]
+    sources = [] if token is None else [token]
     credentials, provider = agent.spec.agent.credentials, agent.spec.agent.provider
-    if credentials is None or credentials.secret_name is None or provider not in SECRET_KEYS:
-        return []
-    needed = {"name": credentials.secret_name, "items": _items(SECRET_KEYS[provider])}
-    sources: list[Document] = [{"secret": needed}]
-    if provider in OPTIONAL_SECRET_KEYS:
-        further = _items(OPTIONAL_SECRET_KEYS[provider])
-        sources.append({"secret": {"name": credentials.secret_name, "items": further, "optional": True}})
+    if credentials is not None and credentials.secret_name is not None and provider in SECRET_KEYS:
+        sources += _of_provider(provider, credentials.secret_name, "")
+    for index, fallback in enumerate(agent.spec.agent.fallbacks or []):
+        if fallback.credentials is not None:
+            sources += _of_provider(fallback.provider, fallback.credentials.secret_name, f"{secrets_folder(index)}/")
     return sources
 
 
-def _items(names: Iterable[str]) -> list[Document]:
-    return [{"key": name, "path": name} for name in names]
+def _of_provider(provider: str, secret: str, folder: str) -> list[Document]:
+    needed = {"name": secret, "items": _items(SECRET_KEYS.get(provider, (SECRET_KEY,)), folder)}
+    sources: list[Document] = [{"secret": needed}]
+    if provider in OPTIONAL_SECRET_KEYS:
+        further = _items(OPTIONAL_SECRET_KEYS[provider], folder)
+        sources.append({"secret": {"name": secret, "items": further, "optional": True}})
+    return sources
+
+
+def _items(names: Iterable[str], folder: str) -> list[Document]:
+    return [{"key": name, "path": f"{folder}{name}"} for name in names]
 
 
 def _source(kind: str, name: str, key: str, path: str) -> Document:

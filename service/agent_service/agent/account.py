@@ -1,7 +1,7 @@
 """The accounts of turns: what a turn is counted as, and charged for."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from agent_service.agent.errors import OUTCOMES, TimedOutError
@@ -43,7 +43,7 @@ class ModelAccount:
         self,
         metrics: Metrics,
         *,
-        model: str,
+        models: Sequence[str],
         charge: Callable[[Usage, str | None], None],
         counted: Callable[[str | None], None],
     ) -> None:
@@ -51,18 +51,20 @@ class ModelAccount:
 
         Args:
             metrics: the metrics.
-            model: the model.
+            models: the agent's model, and those of its fallbacks.
             charge: called with the usage of each turn, whatever its outcome, and its client.
             counted: called with the client of each turn.
         """
+        model = models[0]
         self.labels: Mapping[str, str] = {"model": model}
         self._metrics = metrics
         self._model = model
         self._charge = charge
         self._counted = counted
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
-        for outcome in _ALL_OUTCOMES:
-            metrics.model_requests.labels(model, outcome)
+        for each in models:
+            for outcome in _ALL_OUTCOMES:
+                metrics.model_requests.labels(each, outcome)
 
     def count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
         """Count and charge a turn."""
@@ -74,10 +76,11 @@ class ModelAccount:
             usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         self._charge(usage, prompt.client)
         self._counted(prompt.client)
-        self._metrics.model_requests.labels(self._model, outcome).inc()
-        self._metrics.model_duration.labels(self._model).observe(seconds, exemplar())
-        self._metrics.tokens.labels(self._model, "input").inc(usage.input_tokens)
-        self._metrics.tokens.labels(self._model, "output").inc(usage.output_tokens)
+        model = usage.model or self._model
+        self._metrics.model_requests.labels(model, outcome).inc()
+        self._metrics.model_duration.labels(model).observe(seconds, exemplar())
+        self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
+        self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
 
 
 class RuntimeAccount:

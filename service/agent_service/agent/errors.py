@@ -32,6 +32,10 @@ class ModelDeclinedError(ModelRefusedError):
     outcome = "declined"
 
 
+class NotOfferedError(ModelRefusedError):
+    """The provider does not have the model (404), or its account cannot pay for it (402). Another provider may."""
+
+
 class PromptTooLongError(ModelRefusedError):
     """The prompt, including the conversation history, is longer than the model accepts."""
 

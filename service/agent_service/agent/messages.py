@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent_service.agent.details import NO_DETAILS, Details, Message, text_of
@@ -91,6 +91,11 @@ class Usage:
     of_many_calls: bool = False
     # The model API's stop reason (`end_turn`, `max_tokens`, …); None until the model stops.
     stop_reason: str | None = None
+    # The provider that answers, and its model; None without fallbacks.
+    provider: str | None = None
+    model: str | None = None
+    # Usage of calls that failed at other providers before an answer began.
+    given_up: list["Usage"] = field(default_factory=list)
 
     @property
     def input_tokens(self) -> int:
@@ -108,6 +113,16 @@ class Usage:
         self.cache_write_tokens += other.cache_write_tokens
         self.cache_read_tokens += other.cache_read_tokens
         self.output_tokens += other.output_tokens
+        if other.provider is not None:
+            self.provider, self.model = other.provider, other.model
+
+    def give_up(self) -> None:
+        """Set the usage so far aside as that of a call that failed, and start over."""
+        if self.total:
+            self.given_up.append(replace(self, given_up=[]))
+        self.uncached_tokens = self.cache_write_tokens = self.cache_read_tokens = self.output_tokens = 0
+        self.output_known = self.sent = False
+        self.stop_reason = self.provider = self.model = None
 
     @property
     def answer_tokens(self) -> int:

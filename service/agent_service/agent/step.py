@@ -15,7 +15,8 @@ class Step:
     `tools` are the definitions of the tools, of which the model may use none if `may_call` is false; otherwise,
     `tool_choice` is the client's choice among them. `max_tokens` is a limit of the answer below the provider's own. The
     provider fills `content` while the answer arrives, with blocks that can be sent back unchanged. `unreadable` are the
-    ids of the calls whose input is no JSON object; their block has an empty one.
+    ids of the calls whose input is no JSON object; their block has an empty one. `conversation` is the id of the
+    conversation, None outside of any.
     """
 
     system: str | None
@@ -24,6 +25,7 @@ class Step:
     may_call: bool = True
     max_tokens: int | None = None
     tool_choice: Mapping[str, Any] | None = None
+    conversation: str | None = None
     content: list[dict[str, Any]] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 

@@ -38,6 +38,7 @@ class TurnMessages:
         self._system = prompt.system
         self._max_tokens = prompt.details.max_tokens
         self._tool_choice = prompt.details.tool_choice
+        self._conversation = prompt.conversation_id
         self.tools = {tool.name: tool for tool in tools}
         self.steps = self.calls = 0
         self.suspension: Suspension | None = None
@@ -55,7 +56,15 @@ class TurnMessages:
 
     def step(self, *, may_call: bool) -> Step:
         """Return the next step."""
-        return Step(self._system, list(self._messages), self._tools, may_call, self._max_tokens, self._tool_choice)
+        return Step(
+            self._system,
+            list(self._messages),
+            self._tools,
+            may_call,
+            self._max_tokens,
+            self._tool_choice,
+            self._conversation,
+        )
 
     def add_answer(self, step: Step, *, calls: bool) -> list[ToolUse]:
         """Add the answer of a step, and return its tool calls, which must be made; none unless `calls`.

@@ -82,10 +82,10 @@ def parse_issuers(text: str) -> tuple[Issuer, ...]:
         raise IssuersFileError(f"is not JSON (line {error.lineno})") from None
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise IssuersFileError("\n".join(dict.fromkeys(map(_line, faults)))) from None
+        raise IssuersFileError("\n".join(dict.fromkeys(map(fault_line, faults)))) from None
 
 
-def _line(fault: Any) -> str:
+def fault_line(fault: Any) -> str:
     """Return a fault as `issuers[0].audiences: what is the matter`."""
     message = str(fault["msg"]).removeprefix("Value error, ").replace("dictionary", "object").replace("tuple", "list")
     message = "is unknown; remove it" if fault["type"] == "extra_forbidden" else message[:1].lower() + message[1:]

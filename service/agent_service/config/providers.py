@@ -1,5 +1,7 @@
 """What each provider of models needs among the settings."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 Provider = Literal["anthropic", "bedrock", "vertex", "foundry", "echo"]
@@ -15,6 +17,16 @@ SECRET_NAMES = frozenset(
     {API_KEY_NAME, *AWS_KEYS, AWS_SESSION_TOKEN_NAME, BEDROCK_KEY_NAME, GOOGLE_KEY_NAME, FOUNDRY_KEY_NAME}
 )
 """Settings of providers that are secrets."""
+
+SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "anthropic": (API_KEY_NAME,),
+        "bedrock": (*AWS_KEYS, AWS_SESSION_TOKEN_NAME, BEDROCK_KEY_NAME),
+        "vertex": (GOOGLE_KEY_NAME,),
+        "foundry": (FOUNDRY_KEY_NAME,),
+    }
+)
+"""The secrets of each provider."""
 
 # The settings that say where a provider is.
 _PLACES = {"bedrock": ("BEDROCK_REGION",), "vertex": ("VERTEX_PROJECT", "VERTEX_REGION")}

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent_service.config.client_keys import client_keys, is_client_id
+from agent_service.config.fallbacks import Fallback, fallback_faults, read_fallbacks
 from agent_service.config.providers import Provider, has_identity, missing_credential, provider_faults
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
@@ -222,6 +224,20 @@ class Settings(BaseSettings):
     )
     model_max_retries: int = Field(
         1, ge=0, le=10, description="Maximum number of retries of a failed call to the model API while a client waits."
+    )
+    model_fallbacks: str | None = Field(
+        None,
+        description="Providers that are asked in order when the one before does not answer, as a JSON list in the form "
+        "of `agent.fallbacks` of the spec: at most four objects with `provider`, `model` and the block of the "
+        "provider. `secretsDir` is a folder in SECRETS_DIR with the credentials of an entry; without it, they are "
+        "those of the settings. `prices` has `input`, `output`, `cacheWrite` and `cacheRead` of its model.",
+    )
+    model_fallback_seconds: _Seconds = Field(
+        20,
+        gt=0,
+        le=600,
+        description="Maximum time in seconds until a streamed answer begins at a provider, if there is another to ask. "
+        "At most half of REQUEST_TIMEOUT_SECONDS.",
     )
     runtime_url: str | None = Field(
         None,
@@ -765,10 +781,32 @@ class Settings(BaseSettings):
                 for name in costs
                 if getattr(self, name)
             ]
+        faults += self._fallback_faults()
         faults += _tools_faults(self.tools_file) + _issuers_faults(self.jwt_file)
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def _fallback_faults(self) -> list[str]:
+        costs = (self.budget_cost, self.client_budget_cost, self.tenant_budget_cost)
+        try:
+            return fallback_faults(self.fallbacks, self, needs_prices=any(costs))
+        except ValueError as error:
+            return [f"MODEL_FALLBACKS: {line}" for line in str(error).splitlines()]
+
+    @cached_property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """The providers to ask when that of the model does not answer, in order."""
+        return () if self.model_fallbacks is None else read_fallbacks(self.model_fallbacks, self.model_provider)
+
+    def of_fallback(self, fallback: Fallback) -> Self:
+        """Return the settings with the provider of a fallback in place of the agent's."""
+        return self.model_copy(update=fallback.settings(self))
+
+    @property
+    def first_byte_seconds(self) -> float:
+        """The maximum time until a streamed answer begins at a provider, if there is another to ask."""
+        return min(self.model_fallback_seconds, self.request_timeout_seconds / 2)
 
     @property
     def has_credentials(self) -> bool:

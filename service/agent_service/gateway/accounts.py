@@ -79,6 +79,7 @@ class Accounts:
 
     def close(self, model: str, outcome: str, usage: Usage, *, started: float, span: Span, turn: Turn | None) -> None:
         """Count a call that has ended. `started` is the time of `perf_counter` at its start."""
+        model = usage.model or model
         seconds = time.perf_counter() - started
         self._charge(usage, None if turn is None else turn.client)
         if turn is not None:

@@ -1,13 +1,14 @@
 """The course of a call: body, model, limits, model API, answer, account."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from agent_service.agent.messages import Usage
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Usage
 from agent_service.agent.provider import Waiting
 from agent_service.agent.turns import Turn
 from agent_service.gateway import question as questions
@@ -112,6 +113,9 @@ class Calls:
                 reply = await self._model_api.call(_path(request), request.headers, pending[0], form, self._waiting)
                 pending.clear()
                 held.release()
+                usage.provider, usage.model = reply.provider, reply.model
+                read = math.ceil(characters / CHARACTERS_PER_TOKEN)
+                usage.given_up += [Usage(uncached_tokens=read, provider=name) for name in reply.given_up]
                 if reply.ok:
                     meter = Meter(usage, form, events=reply.events)
                 else:

@@ -6,6 +6,7 @@ from opentelemetry.trace import Tracer
 
 from agent_service.agent.claude.endpoint import AnyEndpoint
 from agent_service.agent.echo import EchoProvider
+from agent_service.agent.fallbacks.places import Places
 from agent_service.agent.provider import Waiting
 from agent_service.agent.tools import Toolbox
 from agent_service.agent.turns import Turns
@@ -15,6 +16,7 @@ from agent_service.gateway.accounts import Accounts
 from agent_service.gateway.bodies import Bodies
 from agent_service.gateway.calls import Calls, Terms
 from agent_service.gateway.echo import Echo
+from agent_service.gateway.fallbacks import Fallbacks
 from agent_service.gateway.model_api import ModelApi
 from agent_service.gateway.server import Gateway
 from agent_service.gateway.upstream import Upstream
@@ -32,6 +34,7 @@ def create_gateway(
     *,
     turns: Turns,
     endpoint: AnyEndpoint | None,
+    places: Places | None = None,
     limits: Limits,
     metrics: Metrics,
     tracer: Tracer,
@@ -45,6 +48,7 @@ def create_gateway(
         lifecycle: lifecycle of the process.
         turns: the turns in progress.
         endpoint: where the model API is, with its credentials; None if there are none.
+        places: all providers of an agent with fallbacks.
         limits: limits of the agent.
         metrics: metrics of the process.
         tracer: creates the spans.
@@ -59,8 +63,14 @@ def create_gateway(
     else:
         # No call lasts longer than the longest answer or task that it is part of.
         silence = max(settings.longest_answer_seconds, settings.task_timeout_seconds)
-        model_api = Upstream(endpoint, max_retries=settings.model_max_retries, silence_seconds=silence)
-    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.provider_in_traces, models=models)
+        model_api = _upstream(settings, endpoint, places, silence)
+    accounts = Accounts(
+        metrics,
+        tracer,
+        charge=limits.charge,
+        provider=settings.provider_in_traces,
+        models=(*models, *(each.model for each in settings.fallbacks if each.model and each.model not in models)),
+    )
     terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
     bound = bounds(settings)
     calls = Calls(model_api, accounts, limits, metrics, terms, waiting=waiting)
@@ -73,6 +83,20 @@ def create_gateway(
         most=bound.in_flight,
         connections=bound.connections,
         tools=None if toolbox is None else _endpoint(toolbox, settings, turns, calls.bodies, bound),
+    )
+
+
+def _upstream(settings: Settings, endpoint: AnyEndpoint | None, places: Places | None, silence: float) -> ModelApi:
+    def upstream(endpoint: AnyEndpoint | None) -> Upstream:
+        return Upstream(endpoint, max_retries=settings.model_max_retries, silence_seconds=silence)
+
+    if places is None:
+        return upstream(endpoint)
+    return Fallbacks(
+        places,
+        [upstream(place.endpoint) for place in places.all],
+        model=settings.default_model,
+        first_byte_seconds=settings.first_byte_seconds,
     )
 
 

@@ -25,13 +25,19 @@ class UnreadableError(Exception):
 class Question:
     """The body of a call: its model, whether the answer is streamed, and the bytes to send.
 
-    `unmarked` are the bytes without the mark for the cache; None if the gateway made no mark.
+    `unmarked` are the bytes without the mark for the cache; None if the gateway made no mark. `named` is the model in
+    the bytes, if another one is asked.
     """
 
     model: str
     streamed: bool
     content: bytes
     unmarked: bytes | None = None
+    named: str | None = None
+
+    def to(self, model: str) -> "Question":
+        """Return the question to another model."""
+        return self if model == self.model else replace(self, model=model, named=self.model)
 
     def without_mark(self) -> "Question":
         """Return the question without the mark for the cache."""

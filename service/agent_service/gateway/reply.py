@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+import aiohttp
 from multidict import CIMultiDict
+
+from agent_service.agent.claude.endpoint import Framing
 
 EVENTS = "text/event-stream"
 _FIRST_ERROR = 400
@@ -14,6 +17,8 @@ class Reply:
     """An answer: its status, headers and bytes.
 
     `length` is the number of bytes if it is known. `close` ends the answer where it is, and with it the model's work.
+    With fallbacks, `provider` and `model` are those that answer, and `given_up` the providers that may have read the
+    question and took too long.
     """
 
     status: int
@@ -21,6 +26,9 @@ class Reply:
     chunks: AsyncIterator[bytes]
     close: Callable[[], None]
     length: int | None = None
+    provider: str | None = None
+    model: str | None = None
+    given_up: tuple[str, ...] = ()
 
     @property
     def events(self) -> bool:
@@ -40,3 +48,14 @@ async def single(content: bytes) -> AsyncIterator[bytes]:
 
 def nothing() -> None:
     """Do nothing, to close an answer that is already complete."""
+
+
+async def unpacked(chunks: AsyncIterator[bytes], framing: Framing) -> AsyncIterator[bytes]:
+    """Yield the events of a stream. One that cannot be unpacked ends as if its connection had failed."""
+    async for chunk in chunks:
+        try:
+            events = framing(chunk)
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+        if events:
+            yield events

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from yarl import URL
 from agent_service.agent.claude import connection
 from agent_service.agent.claude.connection import CertificateFileError
 from agent_service.agent.claude.credentials import OF_CREDENTIALS, Credential
-from agent_service.agent.claude.endpoint import LONG_BYTES, AnyEndpoint, Call, Failure, Framing, Rewrite, same
+from agent_service.agent.claude.endpoint import LONG_BYTES, AnyEndpoint, Call, Failure, Rewrite, same
 from agent_service.agent.claude.retry_after import LONGEST_RETRY_WAIT_SECONDS, wait_seconds
 from agent_service.agent.claude.session import CONNECT_SECONDS, open_session
 from agent_service.agent.errors import CredentialsRefusedError, ModelError
@@ -22,7 +22,7 @@ from agent_service.agent.provider import Waiting
 from agent_service.gateway import headers
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.question import Question
-from agent_service.gateway.reply import EVENTS, Reply, nothing, single
+from agent_service.gateway.reply import EVENTS, Reply, nothing, single, unpacked
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
@@ -63,9 +63,16 @@ class Upstream:
         self.marks = True
 
     async def call(
-        self, path: str, received: Mapping[str, str], question: Question, form: Form, waiting: Waiting
+        self,
+        path: str,
+        received: Mapping[str, str],
+        question: Question,
+        form: Form,
+        waiting: Waiting,
+        *,
+        last: bool = True,
     ) -> Reply:
-        """Return the answer of the model API.
+        """Return the answer of the model API. Failed calls are retried if this is the `last` one that is asked.
 
         Raises:
             RefusedError: when the model API cannot be reached, refuses our key, or redirects.
@@ -75,18 +82,21 @@ class Upstream:
         if form is Form.CHAT_COMPLETIONS:
             if not self._endpoint.chats:
                 raise RefusedError(404, "not_found_error", _NO_CHATS)
-            return await self._called(self._endpoint, Rewrite(path), received, question, waiting)
+            rewrite = _with_model(Rewrite(path), question)
+            return await self._called(self._endpoint, rewrite, received, question, waiting, last=last)
         rewrite = self._endpoint.rewrite(
             Call.MESSAGES, question.model, streamed=question.streamed, betas=headers.betas(received)
         )
-        return await self._called(self._endpoint, _as_received(rewrite, path), received, question, waiting)
+        rewrite = _with_model(_as_received(rewrite, path), question)
+        return await self._called(self._endpoint, rewrite, received, question, waiting, last=last)
 
     async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
         """Return the model API's count of the tokens of a question. Errors as `call`."""
         if self._endpoint is None:
             raise RefusedError(_UNAUTHORIZED, "authentication_error", _NO_KEY, outcome="credentials_refused")
         rewrite = self._endpoint.rewrite(Call.COUNT_TOKENS, question.model, betas=headers.betas(received))
-        return await self._called(self._endpoint, _as_received(rewrite, path), received, question, waiting)
+        rewrite = _with_model(_as_received(rewrite, path), question)
+        return await self._called(self._endpoint, rewrite, received, question, waiting)
 
     async def _called(
         self,
@@ -95,6 +105,8 @@ class Upstream:
         received: Mapping[str, str],
         question: Question,
         waiting: Waiting,
+        *,
+        last: bool = True,
     ) -> Reply:
         credential = await _credential(endpoint)
         written = await _written(rewrite, question.content)
@@ -103,7 +115,8 @@ class Upstream:
         async def authorized() -> dict[str, str]:
             return headers.of_request(received, await endpoint.authorize(credential, url, written))
 
-        answer = await self._retried(url, authorized, written, waiting)
+        retries = self._max_retries if last else 0
+        answer = await self._retried(url, authorized, written, waiting, retries)
         if answer.status < 300:  # noqa: PLR2004
             endpoint.credentials.accept(credential)
             return await _successful(endpoint, rewrite, answer)
@@ -116,7 +129,7 @@ class Upstream:
             # A gateway before the model API that does not support the mark; none of later calls is marked.
             self.marks = False
             _log.warning("Model API does not support marks for its cache, sent none", upstream=for_log(_text(body)))
-            return await self._called(endpoint, rewrite, received, question.without_mark(), waiting)
+            return await self._called(endpoint, rewrite, received, question.without_mark(), waiting, last=last)
         _check_credential(endpoint, credential, Failure(failed.status, body), received)
         return Reply(failed.status, headers.of_answer(answer.headers), single(body), nothing, len(body))
 
@@ -126,10 +139,15 @@ class Upstream:
             await self._session.close()
 
     async def _retried(
-        self, url: str, make_headers: Callable[[], Awaitable[dict[str, str]]], content: bytes, waiting: Waiting
+        self,
+        url: str,
+        make_headers: Callable[[], Awaitable[dict[str, str]]],
+        content: bytes,
+        waiting: Waiting,
+        retries: int,
     ) -> aiohttp.ClientResponse:
-        for retry in range(self._max_retries + 1):
-            last = retry == self._max_retries
+        for retry in range(retries + 1):
+            last = retry == retries
             # For each attempt, as a signature contains the time.
             sent = await make_headers()
             try:
@@ -170,6 +188,13 @@ async def _credential(endpoint: AnyEndpoint) -> Any:
 def _as_received(rewrite: Rewrite, path: str) -> Rewrite:
     """Return a rewrite with the path and query of the caller, if the provider has the same path."""
     return replace(rewrite, path=path) if path.partition("?")[0] == rewrite.path else rewrite
+
+
+def _with_model(rewrite: Rewrite, question: Question) -> Rewrite:
+    """Return a rewrite that names another model than the caller does, if the question has one."""
+    if question.named is None or "model" in rewrite.dropped or "model" in rewrite.replaced:
+        return rewrite
+    return replace(rewrite, replaced={**rewrite.replaced, "model": question.model})
 
 
 async def _written(rewrite: Rewrite, content: bytes) -> bytes:
@@ -213,17 +238,6 @@ async def _successful(endpoint: AnyEndpoint, rewrite: Rewrite, answer: aiohttp.C
     # aiohttp decompresses what is compressed in spite of our headers; the length is then another one.
     length = None if "Content-Encoding" in answer.headers else answer.content_length
     return Reply(answer.status, passed, answer.content.iter_any(), answer.close, length)
-
-
-async def unpacked(chunks: AsyncIterator[bytes], framing: Framing) -> AsyncIterator[bytes]:
-    """Yield the events of a stream. One that cannot be unpacked ends as if its connection had failed."""
-    async for chunk in chunks:
-        try:
-            events = framing(chunk)
-        except ValueError as error:
-            raise aiohttp.ClientPayloadError(str(error)) from error
-        if events:
-            yield events
 
 
 def _pause_before_retry(answer: aiohttp.ClientResponse, retry: int) -> float | None:

@@ -3,10 +3,12 @@
 import math
 from typing import TYPE_CHECKING
 
+from agent_service.agent.fallbacks.several import Several, is_several
 from agent_service.agent.provider import Provider
 from agent_service.chat.approvals import Approvals
 from agent_service.config.settings import Settings
 from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check, ComponentDownError
+from agent_service.health.publish import PRIMARY, PUBLISH_SECONDS
 from agent_service.limits.budget import Account, Budget, UnknownError
 from agent_service.limits.limits import Limits
 from agent_service.runtime.provider import RuntimeProvider
@@ -44,6 +46,7 @@ def make_checks(
 
     checks = {
         **({} if model is None else {"model_api": _model_check(settings, model)}),
+        **({PRIMARY: _primary_check(model)} if is_several(model) else {}),
         **({} if runtime is None else {"runtime": Check(runtime.state, every_seconds=_RUNTIME_SECONDS)}),
         "redis": Check(state, every_seconds=CHECK_SECONDS),
         "queue": _queue_check(tasks, limits, approvals, metrics),
@@ -56,9 +59,15 @@ def make_checks(
 def _model_check(settings: Settings, model: Provider) -> Check:
     async def check() -> str:
         await model.check()
+        if is_several(model):
+            return model.answers
         return f"The provider {settings.model_provider} answers for model {model.model}."
 
     return Check(check, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS)
+
+
+def _primary_check(model: Several) -> Check:
+    return Check(model.check_own, every_seconds=PUBLISH_SECONDS)
 
 
 def _queue_check(tasks: Tasks, limits: Limits, approvals: Approvals, counted: Metrics) -> Check:

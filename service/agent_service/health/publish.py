@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager
 from agent_service.health.checks import Check
 from agent_service.telemetry.metrics import Metrics
 
-DEPENDENCIES = ("model_api", "runtime", "redis")
+# The agent's own provider of an agent with fallbacks. While it is down and another answers, the agent works.
+PRIMARY = "model_primary"
+
+DEPENDENCIES = ("model_api", PRIMARY, "runtime", "redis")
 
 # Several times per run of a check, so that scraped metrics are about as recent as `/health`.
 PUBLISH_SECONDS = 2.0

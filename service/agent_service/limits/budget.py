@@ -158,7 +158,7 @@ class Budget:
         """Charge the usage of a turn to the budget. Return at once: usage is reported in batches in the background."""
         if not (self.terms.on or self._account):
             return
-        cost = math.ceil(self.terms.prices.of(usage) * _PARTS)
+        cost = math.ceil(self.terms.prices_of(usage).of(usage) * _PARTS)
         self._page()[1].add(Spent(usage.total, cost))
         if self._reporting is None and self.has_unreported:
             self._reporting = asyncio.get_running_loop().create_task(self._report_all())

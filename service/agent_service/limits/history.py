@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 
@@ -68,12 +68,19 @@ class History:
     """
 
     def __init__(
-        self, redis: Redis, prices: Prices, *, days: int, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        redis: Redis,
+        prices: Prices,
+        *,
+        days: int,
+        of_fallbacks: Mapping[str, Prices] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Set up the history, which is kept for a number of days."""
+        """Set up the history, which is kept for a number of days. Fallbacks may have prices of their own, by name."""
         self.priced = any(astuple(prices))
         self._redis = redis
         self._prices = prices
+        self._of_fallbacks = of_fallbacks or {}
         self._days = days
         self._now = now
         self._process = secrets.token_hex(8)
@@ -98,7 +105,8 @@ class History:
         """Count the tokens of a client, by its id; None if it is unknown. Return at once."""
         if not usage.total:
             return
-        cost = math.ceil(self._prices.of(usage) * _PARTS)
+        prices = self._of_fallbacks.get(usage.provider or "", self._prices)
+        cost = math.ceil(prices.of(usage) * _PARTS)
         cached = (usage.cache_read_tokens, usage.cache_write_tokens)
         self._add(client, Used(0, usage.uncached_tokens, usage.output_tokens, *cached, cost))
 

@@ -161,6 +161,8 @@ class Limits:
 
     def charge(self, usage: Usage, client: str | None) -> None:
         """Count the usage of a turn of a client. Return at once: usage is reported in batches in the background."""
+        for failed in usage.given_up:
+            self.charge(failed, client)
         self._count(usage, client)
         self.budget.charge(usage)
         self.shares.charge(client, usage)

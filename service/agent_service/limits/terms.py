@@ -1,6 +1,7 @@
 """The terms of a budget: its period, its limits and the prices. Pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, Self
 
@@ -38,6 +39,8 @@ class Terms:
     cost: Decimal
     stops: bool
     prices: Prices
+    # By provider, where they differ.
+    of_fallbacks: Mapping[str, Prices] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -55,13 +58,30 @@ class Terms:
             settings.budget_cost,
             stops=settings.budget_action == "stop",
             prices=prices,
+            of_fallbacks=_of_fallbacks(settings),
         )
 
     def limited_to(self, tokens: int, cost: Decimal) -> Self:
         """Return the same terms with other limits."""
         return replace(self, tokens=tokens, cost=cost)
 
+    def prices_of(self, usage: Usage) -> Prices:
+        """Return the prices of the provider that the usage is of."""
+        return self.of_fallbacks.get(usage.provider or "", self.prices)
+
     @property
     def on(self) -> bool:
         """Whether there is any limit."""
         return bool(self.tokens or self.cost)
+
+
+def _of_fallbacks(settings: Settings) -> dict[str, Prices]:
+    """Return the prices of the fallbacks that have some, by the names of their providers."""
+    found = {}
+    for fallback in settings.fallbacks:
+        price = fallback.prices
+        if price is not None:
+            written = price.input if price.cache_write is None else price.cache_write
+            read = price.input if price.cache_read is None else price.cache_read
+            found[fallback.name] = Prices(price.input, price.output, cache_write=written, cache_read=read)
+    return found

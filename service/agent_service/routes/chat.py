@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -16,6 +15,7 @@ from agent_service.chat.dialogue import Reply
 from agent_service.chat.question import Question
 from agent_service.components import Components
 from agent_service.routes.accepted import Accepted, IdempotencyKey, accepted_of
+from agent_service.routes.approval_form import Approval
 from agent_service.routes.body import Body
 from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
@@ -122,22 +122,6 @@ Steps = Annotated[
 ]
 
 
-class Approval(BaseModel):
-    """A tool call that waits for an approval."""
-
-    id: str = Field(description="Id of the tool call, for the decision.")
-    tool: str = Field(description="Name of the tool.")
-    server: str = Field(description="Name of the server in the agent's `tools`.")
-    input: dict[str, Any] = Field(description="Exact arguments of the call.")
-    expires_at: datetime = Field(description="When it is refused if there is no decision.")
-
-    @classmethod
-    def of(cls, call: WaitingCall) -> Self:
-        """Return the answer's form of a call."""
-        expires = datetime.fromtimestamp(call.expires, UTC)
-        return cls(id=call.id, tool=call.tool, server=call.server, input=dict(call.input), expires_at=expires)
-
-
 class ChatAnswer(BaseModel):
     """Answer of `POST /chat`."""
 
@@ -155,6 +139,8 @@ class ChatAnswer(BaseModel):
         description="Why the answer was not saved in the conversation, or was made without its earlier messages.",
     )
     steps: Steps = None
+    model: str | None = Field(None, description="Model that answered. Absent without fallbacks.")
+    provider: str | None = Field(None, description="Provider that answered. Absent without fallbacks.")
     status: Literal["input_required", "decided"] | None = Field(
         None,
         description="`input_required` if tool calls wait for approvals: the turn goes on with "
@@ -188,8 +174,9 @@ _EVENTS: dict[int | str, dict[str, object]] = {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
         'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
         '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
-        '"stop_reason"?,"warning"?}`, `{"type":"input_required","input_tokens","output_tokens","conversation_id",'
-        '"approvals","warning"?}` with the tool calls that wait for approvals, or `{"type":"error","message"}`. '
+        '"stop_reason"?,"warning"?,"model"?,"provider"?}`, `{"type":"input_required",'
+        '"input_tokens","output_tokens","conversation_id","approvals","warning"?}` with the tool calls that '
+        'wait for approvals, or `{"type":"error","message"}`. '
         "Comment lines keep the connection alive while the model is silent.",
         "content": EVENT_STREAM,
     }
@@ -283,6 +270,8 @@ def json_answer(reply: Reply, started: float) -> Response:
         processing_time_ms=_milliseconds(started),
         stop_reason=None if reply.waiting else reply.usage.cut,
         warning=reply.warning,
+        model=reply.usage.model,
+        provider=reply.usage.provider,
         steps=None if reply.steps is None else [ToolCall.model_validate(step) for step in reply.steps],
         status="input_required" if reply.waiting else None,
         approvals=[Approval.of(call) for call in reply.waiting] or None,

@@ -10,6 +10,7 @@ from agent_service import __version__
 from agent_service.components import Components
 from agent_service.health import memory
 from agent_service.health.checks import Finding
+from agent_service.health.publish import PRIMARY
 from agent_service.routes.dependencies import ComponentsDep
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ async def health(components: ComponentsDep, response: Response) -> Health:
     found["memory"] = _memory()
     if components.toolbox is not None and (servers := components.toolbox.states()):
         found["tools"] = _tools(servers)
-    healthy = all(component.status == "up" for component in found.values())
+    healthy = all(component.status == "up" for name, component in found.items() if name != PRIMARY)
     if not healthy:
         response.status_code = _UNAVAILABLE
     return Health(status="healthy" if healthy else "unhealthy", version=__version__, components=found)

@@ -253,6 +253,8 @@ def _done(reply: Reply) -> bytes:
         event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
         event["warning"] = reply.warning
+    if reply.usage.provider is not None:
+        event |= {"model": reply.usage.model, "provider": reply.usage.provider}
     return _event(event)
 
 

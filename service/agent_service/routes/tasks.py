@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 
 from agent_service.components import Components
 from agent_service.routes.accepted import Accepted, IdempotencyKey, accepted_of
+from agent_service.routes.approval_form import Approval
 from agent_service.routes.body import Body
-from agent_service.routes.chat import Approval, Message, Steps
+from agent_service.routes.chat import Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
 from agent_service.tasks.following import UnknownTaskError

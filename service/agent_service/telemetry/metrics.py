@@ -19,6 +19,7 @@ from agent_service.telemetry import multiprocess_metrics
 from agent_service.telemetry.caller_metrics import CallerMetrics
 from agent_service.telemetry.credential_metrics import CredentialMetrics
 from agent_service.telemetry.exposition import Expose, Exposition, expose
+from agent_service.telemetry.fallback_metrics import FallbackMetrics
 
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -41,6 +42,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.callers = CallerMetrics(registry)
         self.model_credential = CredentialMetrics(registry)
+        self.fallbacks = FallbackMetrics(registry)
         self.http_requests = Counter(
             "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
         )
@@ -101,7 +103,8 @@ class Metrics:
         self.dependency_up = Gauge(
             "agent_dependency_up",
             "Whether a dependency, `model_api`, `runtime` or `redis`, was up (1) at its last check; absent before the "
-            "first one, and in workers. With several processes: whether it was up for all of them.",
+            "first one, and in workers. `model_primary` is the agent's own provider beside fallbacks. With "
+            "several processes: whether it was up for all of them.",
             ["component"],
             multiprocess_mode="livemin",
             registry=registry,

@@ -268,9 +268,20 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
             agent.setdefault("credentials", {"secretName": "cloud"})
     if "credentials" in agent:
         _keep_rules_of_credentials(agent["credentials"], agent.get("provider", "anthropic"))
-    if "foundry" in agent:
-        agent["foundry"].setdefault("resource", "one")
-        agent["foundry"].pop("baseUrl", None)
+    if agent.get("provider") == "echo":
+        agent.pop("fallbacks", None)
+    fallbacks = agent.get("fallbacks", [])
+    for number, fallback in enumerate(fallbacks):
+        fallback["model"] = f"model-{number}"
+        fallback.setdefault("credentials", {"secretName": "cloud"})
+        for name in blocks.keys() - {fallback["provider"]}:
+            fallback.pop(name, None)
+        if fallback["provider"] in blocks:
+            fallback.setdefault(fallback["provider"], dict(blocks[fallback["provider"]]))
+    for each in (agent, *fallbacks):
+        if "foundry" in each:
+            each["foundry"].setdefault("resource", "one")
+            each["foundry"].pop("baseUrl", None)
 
 
 _IDENTITIES: dict[str, dict[str, str]] = {
@@ -290,7 +301,7 @@ def _keep_rules_of_credentials(credentials: dict[str, Any], provider: str) -> No
         credentials.setdefault("secretName", "cloud")
 
 
-def _keep_rules_of_budgets(budget: dict[str, Any], model: str) -> None:
+def _keep_rules_of_budgets(budget: dict[str, Any], models: list[str]) -> None:
     shares = [budget[name] for name in ("perClient", "perTenant") if name in budget]
     for limit in (*shares, budget):
         if "cost" not in limit:
@@ -298,7 +309,8 @@ def _keep_rules_of_budgets(budget: dict[str, Any], model: str) -> None:
         elif not limit["cost"].strip("0."):
             limit["cost"] = f"1{limit['cost'][:8]}"
     if any("cost" in limit for limit in (*shares, budget)):
-        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+        price = {"input": "3", "output": "15.5", "cacheRead": "0.0"}
+        budget["prices"] = {**budget.get("prices", {}), **dict.fromkeys(models, price)}
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
@@ -310,7 +322,9 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
         spec.get("worker", {})["enabled"] = False
         spec.pop("budget", None)
     if "budget" in spec:
-        _keep_rules_of_budgets(spec["budget"], spec.get("agent", {}).get("model", DEFAULT_MODEL))
+        agent = spec.get("agent", {})
+        models = [agent.get("model", DEFAULT_MODEL), *(each["model"] for each in agent.get("fallbacks", []))]
+        _keep_rules_of_budgets(spec["budget"], models)
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False

@@ -70,8 +70,14 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- $costs = append $costs $share.cost }}
 {{- end }}
 {{- end }}
-{{- if and (compact $costs) (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
-{{- fail "budget.cost needs the prices of agent.model: add them to budget.prices, with the model's ID as the key" }}
+{{- $models := list $.Values.agent.model }}
+{{- range $.Values.agent.fallbacks }}
+{{- $models = append $models (.model | default $.Values.agent.model) }}
+{{- end }}
+{{- range $models }}
+{{- if and (compact $costs) (not (hasKey ($.Values.budget.prices | default dict) .)) }}
+{{- fail "budget.cost needs the prices of agent.model: add them to budget.prices, with the model's ID as the key, and those of the models of agent.fallbacks" }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}

@@ -34,7 +34,14 @@ class Report:
     tool_lists: Reading = field(default_factory=dict)
 
 
-COMPONENTS = {"model_api": "the model API", "runtime": "the runtime", "redis": "Redis"}
+# The agent's own provider beside fallbacks: while only it is down, the agent works.
+PRIMARY = "model_primary"
+COMPONENTS = {
+    "model_api": "the model API",
+    PRIMARY: "the agent's own provider",
+    "runtime": "the runtime",
+    "redis": "Redis",
+}
 SILENT_READING: Reading = {"model_api": SILENT, "redis": SILENT}
 _REASONS = {"model_api": "ModelAPIUnavailable", "runtime": "RuntimeUnavailable", "redis": "RedisUnavailable"}
 SEVERAL = "DependenciesUnavailable"
@@ -59,6 +66,7 @@ KINDS = {
     # Of the model API, or of a gateway in its place.
     "credentials_refused": "it does not accept the key",
     "refused": "it refuses requests",
+    "not_offered": "it does not have the model",
     "failed": "it fails with an internal error",
     "overloaded": "it is overloaded",
     "redirect": "the server at its address redirects to another address",
@@ -103,7 +111,7 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     if settled is None:
         before = condition(old, DEPENDENCIES_REACHABLE)
         return Judgement(before["status"], before["reason"], before["message"]) if before else None
-    down = {component: kind for component, kind in settled.items() if is_down(kind)}
+    down = {component: kind for component, kind in settled.items() if is_down(kind) and component != PRIMARY}
     if down:
         reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
         causes = "; ".join(
@@ -118,6 +126,9 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
             "networkPolicy.scrapeFrom must allow the operator"
         )
         return Judgement("Unknown", "NotReported", message)
+    if is_down(settled.get(PRIMARY, UP)):
+        cause = f"{COMPONENTS[PRIMARY]} cannot be used: {_described(PRIMARY, settled[PRIMARY])}"
+        return Judgement("True", "OnFallback", f"The pods report that {cause}. A fallback answers")
     return Judgement("True", "Reachable", "The pods can use their dependencies") if settled else None
 
 

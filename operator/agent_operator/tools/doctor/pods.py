@@ -291,6 +291,7 @@ _DOWN = {
     ),
     "redis": ("RedisUnreachable", "check redis.url or the Secret in redis.secretName, and the network policies"),
     "model_api": ("ModelApiUnreachable", "check agent.baseUrl, the egress of the network, and the provider's status"),
+    "model_primary": ("OnFallback", "check the agent's own provider, its credentials and the egress of the network"),
     "runtime": (
         "RuntimeUnavailable",
         "correct runtime.protocol, runtime.path or runtime.healthPath to what the program serves, and check its log",

@@ -151,6 +151,44 @@ AnyCredentials = Credentials[Any]
 """Credentials of any provider."""
 
 
+class Refusable(Protocol):
+    """What may be refused."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether no call can succeed until the user provides other credentials."""
+
+
+class AllCredentials:
+    """The credentials of several providers. They are refused when those of each are."""
+
+    def __init__(self, report_refused: Callable[[bool], None]) -> None:
+        """Start without any. `report_refused` is called with whether those of each are refused."""
+        self._report_refused = report_refused
+        self._refused: dict[str, bool] = {}
+        self._all: list[AnyCredentials] = []
+
+    def report_of(self, name: str) -> Callable[[bool], None]:
+        """Return what the credentials of a provider report to."""
+        self._refused[name] = False
+
+        def report(refused: bool) -> None:
+            self._refused[name] = refused
+            self._report_refused(all(self._refused.values()))
+
+        return report
+
+    def add(self, credentials: AnyCredentials) -> None:
+        """Add the credentials of a provider."""
+        self._all.append(credentials)
+
+    @property
+    def refused(self) -> bool:
+        """Whether those of each provider are refused."""
+        # Each is asked: only that shows that one has changed.
+        return sum(each.refused for each in self._all) == len(self._all)
+
+
 def hidden(text: str, credential: Credential) -> str:
     """Return a text without the secrets of a credential. Gateways quote the key that they refuse."""
     for secret in credential.secrets:

@@ -12,6 +12,7 @@ from agent_service.agent.errors import (
     ModelError,
     ModelFailedError,
     ModelRefusedError,
+    NotOfferedError,
     OverloadedError,
     PromptTooLongError,
     RateLimitedError,
@@ -22,6 +23,9 @@ from agent_service.agent.errors import (
 _TOO_LONG = ("prompt is too long", "exceed context limit")
 
 _PROXY_WANTS_CREDENTIALS = 407
+
+# 402: billing; 404: no such model (Claude docs, "Errors").
+_NOT_OFFERED = frozenset({402, 404})
 
 
 def of_exception(error: Exception) -> ModelError:
@@ -93,12 +97,13 @@ def _refused(status: int, body: object, upstream: str | None) -> ModelRefusedErr
     if message and any(words in message for words in _TOO_LONG):
         return PromptTooLongError("The conversation has grown too long for the model; start a new one.")
     if kind == "not_found_error":
-        return ModelRefusedError(
+        return NotOfferedError(
             f"The model API refused the request ({status}): it does not have the model, or not in this region.",
             kind="model_not_found",
             upstream=upstream,
         )
-    return ModelRefusedError(f"The model API refused the request ({status}).", upstream=upstream)
+    refused = NotOfferedError if status in _NOT_OFFERED else ModelRefusedError
+    return refused(f"The model API refused the request ({status}).", upstream=upstream)
 
 
 def _parts(body: object) -> tuple[str | None, str | None]:

@@ -52,6 +52,7 @@ class ClaudeProvider:
         self.model = model
         self._endpoint = endpoint
         self._credentials = endpoint.credentials
+        self._max_retries = max_retries
         self._options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
         self._asked = endpoint.rewrite(Call.MESSAGES, model, streamed=True)
         self._counted = endpoint.rewrite(Call.COUNT_TOKENS, model)
@@ -67,15 +68,16 @@ class ClaudeProvider:
 
     def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text."""
-        return self.step(_step_of(prompt), usage, waiting)
+        return self.step(step_of(prompt), usage, waiting)
 
-    async def step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+    async def step(self, step: Step, usage: Usage, waiting: Waiting, *, last: bool = True) -> AsyncGenerator[str]:
         """Yield the answer's text as `stream` does, and fill the step's content if it has tools.
 
         The call is always streamed: a plain call could not be long, and could not be counted when it is cut short.
+        A failed call is retried if this is the `last` provider to ask.
         """
         async with self._translated() as credential:
-            body = await self._ask(step, usage, waiting, credential)
+            body = await self._ask(step, usage, waiting, credential, last=last)
             blocks = Blocks(step) if step.tools else None
             answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type, blocks=blocks)
             try:
@@ -97,7 +99,7 @@ class ClaudeProvider:
             if blocks is not None:
                 blocks.finish()
 
-    async def _ask(self, step: Step, usage: Usage, waiting: Waiting, credential: Credential) -> Body:
+    async def _ask(self, step: Step, usage: Usage, waiting: Waiting, credential: Credential, *, last: bool) -> Body:
         """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
         content = self._question(step)
         url = self._endpoint.address + self._asked.path
@@ -110,6 +112,7 @@ class ClaudeProvider:
         if not isinstance(first, Failed):
             return first
         usage.sent = False
+        retries = self._max_retries if last else int(first.was_idle)
         waits = waiting() if first.throttled else nullcontext()
         with waits, self._wire.replaying(first):
             answer = await self._client.post(
@@ -118,6 +121,7 @@ class ClaudeProvider:
                 cast_to=httpx2.Response,
                 stream=True,
                 stream_cls=anthropic.AsyncStream[object],
+                options={"max_retries": retries},
             )
         usage.sent = True
         # With this `cast_to` the SDK returns the response itself, whatever `stream_cls` it receives.
@@ -145,7 +149,7 @@ class ClaudeProvider:
 
     async def count(self, prompt: Prompt) -> int | None:
         """Return the tokens of a question; None if the model API, which may be a gateway, does not count them."""
-        return await self.count_step(_step_of(prompt))
+        return await self.count_step(step_of(prompt))
 
     async def count_step(self, step: Step) -> int | None:
         """Return the tokens of a step, as `count` does."""
@@ -210,13 +214,18 @@ class ClaudeProvider:
         return error
 
 
-def _step_of(prompt: Prompt) -> Step:
+def step_of(prompt: Prompt) -> Step:
     """Return the only step of a turn without tools."""
     history: list[Mapping[str, Any]] = list(prompt.details.earlier or ())
     for exchange in prompt.history:
         history.append({"role": "user", "content": exchange.user})
         history.append({"role": "assistant", "content": exchange.assistant})
-    return Step(prompt.system, [*history, prompt.question], max_tokens=prompt.details.max_tokens)
+    return Step(
+        prompt.system,
+        [*history, prompt.question],
+        max_tokens=prompt.details.max_tokens,
+        conversation=prompt.conversation_id,
+    )
 
 
 def _of_step(step: Step) -> dict[str, Any]:

@@ -48,6 +48,12 @@ class Failed:
         """Whether the model API rejected the request because it receives too many."""
         return not isinstance(self.outcome, Exception) and self.outcome.status in _THROTTLED
 
+    @property
+    def was_idle(self) -> bool:
+        """Whether an open connection was lost, as when the other side has just closed one that was idle."""
+        lost = isinstance(self.outcome, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+        return lost and not isinstance(self.outcome, aiohttp.ClientConnectorError)
+
 
 class Wire(httpx2.AsyncClient):
     """The pool of connections, limited only by the number of requests in flight."""

@@ -6,8 +6,9 @@ import mcp_types as types
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from agent_service.chat.dialogue import Reply
+from agent_service.routes.approval_form import Approval
 from agent_service.routes.body import Body
-from agent_service.routes.chat import Approval, ConversationId, ToolCall, sendable_message
+from agent_service.routes.chat import ConversationId, ToolCall, sendable_message
 
 NAME = "ask"
 
