@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -165,7 +165,8 @@ def running_service(
     try:
         eventually(lambda: _listens(service), f"the service answers; its log:\n{service.log()}", START_SECONDS)
         if awaits and "TOOLS_FILE" in settings:
-            eventually(lambda: _has_tools(service, Path(settings["TOOLS_FILE"])), "it is connected to its tool servers")
+            metrics = replace(service, url=f"http://127.0.0.1:{settings.get('METRICS_PORT', port)}")
+            eventually(lambda: _has_tools(metrics, Path(settings["TOOLS_FILE"])), "it is connected to its tool servers")
         yield service
     finally:
         service.kill()
@@ -180,10 +181,10 @@ def _listens(service: Service) -> bool:
         return False
 
 
-def _has_tools(service: Service, file: Path) -> bool:
+def _has_tools(metrics: Service, file: Path) -> bool:
     entries = yaml.safe_load(file.read_text(encoding="utf-8"))["tools"]
     return all(
-        service.metric(f'agent_tool_server_up{{server="{entry["name"]}"}}') == 1 for entry in entries if "mcp" in entry
+        metrics.metric(f'agent_tool_server_up{{server="{entry["name"]}"}}') == 1 for entry in entries if "mcp" in entry
     )
 
 
