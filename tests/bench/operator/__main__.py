@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import statistics
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from bench import report
-from bench.operator import agents, measures
+from bench.operator import agents, classes, measures
 from bench.operator.api import api
 from bench.operator.measures import Rate
 from bench.operator.plane import Plane, control_plane
@@ -27,6 +28,8 @@ _SIZES = (100, 500, 1000, 2000, 5000)
 _RAW = 500
 _CYCLES = 10_000
 _BATCH = 500
+_OF_CLASS = 100
+_CHANGES = 20
 
 _SHARE_OF_RAW = 0.8
 _RESTART_SECONDS = 10.0
@@ -35,8 +38,9 @@ _MEDIAN_SECONDS = 0.2
 _P99_SECONDS = 1.0
 _RESIDENT_MB = 200.0
 _GROWTH_MB = 10.0
+_ENFORCED_SECONDS = 1.0
 
-PARTS = ("rate", "thousand", "curve", "soak")
+PARTS = ("rate", "thousand", "curve", "classes", "soak")
 
 
 @click.command()
@@ -61,8 +65,8 @@ def main(  # noqa: PLR0917  click calls it by name
     """Measure the operator against a kube-apiserver and an etcd of its own on this machine.
 
     PARTS are rate (creation compared with the limit of the API server), thousand (rest, restart, edits), curve (start
-    and cost from 100 to 5,000 agents) and soak (growth over many creations and deletions; half an hour). The default
-    is all but soak.
+    and cost from 100 to 5,000 agents), classes (from the change of a class to its effect) and soak (growth over many
+    creations and deletions; half an hour). The default is all but soak.
     Nothing is asserted: the last table shows which targets were met. Measure on an idle machine.
     """
     bench = Results()
@@ -72,6 +76,7 @@ def main(  # noqa: PLR0917  click calls it by name
         "rate": lambda plane: _rate(bench, plane, count),
         "thousand": lambda plane: _thousand(bench, plane, count, rest_seconds, edits),
         "curve": lambda plane: _curve(bench, plane, [int(size) for size in sizes.split(",")]),
+        "classes": lambda plane: _classes(bench, plane, min(count, _OF_CLASS)),
         "soak": lambda plane: _soak(bench, plane, cycles),
     }
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -233,6 +238,26 @@ async def _curve(bench: Results, plane: Plane, sizes: list[int]) -> None:
         f"{found.settled:.1f} s, {found.writes} writes",
         found.settled < _START_SECONDS and found.writes == 0,
     )
+
+
+async def _classes(bench: Results, plane: Plane, count: int) -> None:
+    async with api(plane.kubeconfig) as client, _launched(plane) as running:
+        await agents.make_namespace(client)
+        await running.started()
+        delays = await classes.measure(plane, running, client, count=count, changes=_CHANGES)
+        await running.stop()
+    rows = {
+        "a new agent is refused, or accepted": delays.admission,
+        "the status of the first agent": delays.first,
+        "the status of the last agent": delays.last,
+    }
+    bench.add(
+        f"From the change of a class to its effect, {count:,} agents, {_CHANGES} changes",
+        ["", "median, ms", "longest, ms"],
+        [[title, statistics.median(found) * 1000, max(found) * 1000] for title, found in rows.items()],
+    )
+    longest = max(delays.admission)
+    bench.judge("a changed class: in force within 1 s", f"{longest * 1000:.0f} ms", longest < _ENFORCED_SECONDS)
 
 
 async def _soak(bench: Results, plane: Plane, cycles: int) -> None:
