@@ -118,8 +118,6 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     # A class is another object, so a spec alone names none.
     spec.pop("className", None)
     _keep_rules_of_pods(spec)
-    _keep_rules_of_traffic(spec)
-    _keep_rules_of_protocols(spec)
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
@@ -129,6 +127,9 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     has_key = has_identity or bool(key.keys() & {"value", "secretName"})
     if provider == "anthropic" and not has_key and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
+        spec["agent"].pop("fallbacks", None)
+    _keep_rules_of_traffic(spec)
+    _keep_rules_of_protocols(spec)
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
     if "scrapeTimeout" in monitor:
