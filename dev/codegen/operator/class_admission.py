@@ -32,7 +32,7 @@ from agent_operator.classes.checks import (
     part_of,
 )
 from agent_operator.classes.choice import NOT_FOR_NAMESPACE
-from agent_operator.classes.defaults import WHOLE, schema_default
+from agent_operator.classes.defaults import block_of, schema_default
 from agent_operator.policy.fields import LIST, MAP, plain
 from codegen.operator.admission import MAX_MESSAGE
 from codegen.operator.cel import joined, literal, matches, only_if, optional
@@ -167,8 +167,7 @@ def _effective_variables() -> dict[str, str]:
 
 def _merged(path: str) -> str:
     """Return the optional value of the spec, or that of the class where it counts as unset (see `with_class`)."""
-    block = path.partition(".")[0]
-    field, given = block if block in WHOLE else path, optional("object.spec", path)
+    field, given = block_of(path), optional("object.spec", path)
     unset, default = optional("object.spec", field), schema_default(field)
     unset = f"!{unset}.hasValue()" if default is None else f"{unset}.orValue({literal(default)}) == {literal(default)}"
     return f"({unset} && {optional(DEFAULTS, field)}.hasValue() ? {optional(DEFAULTS, path)} : {given})"

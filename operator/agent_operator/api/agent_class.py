@@ -56,6 +56,7 @@ ClassDefaults = partial(
     agent=partial(
         Agent,
         *("provider", "model", "models", "max_tokens", "base_url", "allow_system_prompt"),
+        *("bedrock", "vertex", "foundry", "credentials"),
         *("request_timeout_seconds", "stream_timeout_seconds", "max_steps", "max_tool_calls", "environment"),
     ),
     api_key=partial(ApiKey, "secret_name", "secret_key"),

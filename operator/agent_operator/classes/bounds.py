@@ -31,7 +31,7 @@ from agent_operator.classes.checks import (
     Test,
     part_of,
 )
-from agent_operator.classes.defaults import WHOLE, document_of, provided, schema_default
+from agent_operator.classes.defaults import WHOLE, block_of, document_of, provided, schema_default
 from agent_operator.policy.fields import UnreadableError, mapping, matches, only, plain, roots, values
 
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|([a-zA-Z]{0,2}))")
@@ -61,8 +61,7 @@ def of_class(faults: Sequence[Fault], taken: Collection[str], blocks: Sequence[s
     """
 
     def is_of_class(path: str) -> bool:
-        block = path.partition(".")[0]
-        among = block if block in blocks else path
+        among = block_of(path, blocks)
         return any(each == path or each.startswith(f"{among}.") or path.startswith(f"{each}.") for each in taken)
 
     return [fault for fault in faults if is_of_class(fault.field.removeprefix("spec."))]

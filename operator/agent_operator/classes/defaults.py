@@ -4,7 +4,7 @@ The API server writes the defaults of the schema into each agent, so a value tha
 counts as unset. The result is therefore the same for a file as for the object in the cluster.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,10 @@ from agent_operator.classes.checks import LIMITS
 Origin = Literal["spec", "class", "default"]
 
 # Blocks that are one value, as their fields exclude or complete each other.
-WHOLE = ("image", "apiKey", "redis", "resources")
+WHOLE = (
+    *("image", "apiKey", "redis", "resources"),
+    *("agent.bedrock", "agent.vertex", "agent.foundry", "agent.credentials"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ def has_fields(path: str) -> bool:
     return "properties" in node and not node.get(VERBATIM)
 
 
+def block_of(path: str, blocks: Iterable[str] = WHOLE) -> str:
+    """Return the block that a path is in, or the path itself if it is in none."""
+    return next((each for each in blocks if path == each or path.startswith(f"{each}.")), path)
+
+
 def is_unset(path: str, value: Any) -> bool:
     """Return whether a value counts as unset: it is missing, or the default of the schema."""
     return value is None or bool(value == schema_default(path))
@@ -110,7 +118,7 @@ def _merged(document: Mapping[str, Any], defaults: Mapping[str, Any], parent: st
             merged[name] = _merged(value or {}, default, f"{path}.", taken)
         elif is_unset(path, value):
             merged[name] = default
-            taken |= {f"{path}.{key}" for key in default} if path in WHOLE else {path}
+            taken |= {each for each, _ in values({name: default}, parent)}
     return merged
 
 

@@ -100,6 +100,23 @@ def test_a_block_whose_fields_belong_together_is_taken_from_one_side(
     assert document_of(with_class(spec(), of_class).spec)[field].items() >= defaults[field].items()
 
 
+def test_a_class_provides_the_place_and_the_identity_of_a_provider_in_a_cloud() -> None:
+    identity = {"workloadIdentity": {"bedrock": {"roleArn": "arn:aws:iam::123456789012:role/agents"}}}
+    given_class = AgentClassSpec(
+        defaults={"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}, "credentials": identity}}
+    )
+
+    effective = with_class(AgentSpec.model_validate({"className": "standard"}), given_class)
+
+    assert effective.spec.agent.bedrock is not None
+    assert effective.spec.agent.bedrock.region == "eu-west-1"
+    assert effective.origins["agent.bedrock.region"] == "class"
+    assert effective.origins["agent.credentials.workloadIdentity.bedrock.roleArn"] == "class"
+    own = {"region": "us-east-1", "modelIds": {"claude-haiku-5": "mine"}}
+    of_agent = AgentSpec.model_validate({"className": "standard", "agent": {"bedrock": own}})
+    assert document_of(with_class(of_agent, given_class).spec)["agent"]["bedrock"].items() >= own.items()
+
+
 def test_prices_alone_are_no_budget() -> None:
     given_class = AgentClassSpec(defaults={"budget": {"prices": PRICES}, "redis": {"url": "redis://shared"}})
 
@@ -360,6 +377,11 @@ def test_bounded_shares_must_be_there_and_may_come_from_the_class() -> None:
         ({"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"memory": "1Gi"}}}, ["resources.limits"]),
         ({"agent": {"models": ["a", "b"]}}, {"models": ["a"]}, ["agent.models"]),
         ({"agent": {"provider": "bedrock"}}, {"providers": ["echo"]}, ["agent.provider"]),
+        (
+            {"agent": {"foundry": {"resource": "a", "modelIds": {"a": "b"}}}},
+            {"models": ["claude-*"], "modelHosts": []},
+            ["agent.foundry.modelIds", "agent.foundry.resource"],
+        ),
     ],
 )
 def test_defaults_beyond_the_bounds_of_their_class_are_found(
