@@ -91,7 +91,7 @@ class TokenService:
         """Return why a service-account token is refused, in one word; None if it is accepted."""
         now = time.time() + self.clock
         try:
-            claims = jwt.decode(token, self.keys, algorithms=["RS256"]).claims
+            claims = jwt.decode(token, self.keys, algorithms=["RS256", "ES256"]).claims
         except (JoseError, ValueError):
             return "signature"
         if claims["iss"] != self.issuer:
