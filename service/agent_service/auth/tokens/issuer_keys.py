@@ -174,7 +174,7 @@ async def _discovered(issuer: str) -> str:
         http_address(str(url).partition("?")[0])
     except ValueError:
         raise FetchError("unreadable", "the discovery document has no usable jwks_uri") from None
-    # Whoever can change what is sent without TLS could sign tokens.
+    # An attacker who can change what is sent without TLS could sign tokens.
     if urlsplit(issuer).scheme == "https" and urlsplit(str(url)).scheme != "https":
         raise FetchError(
             "unreadable", "the jwks_uri in the discovery document begins with http, but the issuer with https"
