@@ -91,7 +91,7 @@ def test_keys_of_an_issuer_with_tls_are_not_fetched_without_it(
             return 200, secure.key_set()
         return 200, secure.discovery(jwks_uri=f"{(secure if has_tls else plain).url}/keys.json")
 
-    with answering(answer, context) as secure, answering(lambda _: (200, secure.key_set())) as plain:
+    with answering(answer, tls=context) as secure, answering(lambda _: (200, secure.key_set())) as plain:
         file = secure.file(tmp_path / "jwt.json")
         service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(file), SSL_CERT_FILE=str(authority.certificate))
 

@@ -151,7 +151,7 @@ async def test_an_answer_that_cannot_be_used_leaves_tokens_unverified(fault: str
     one = ec_key("one")
     kind, answer = FAULTS[fault]
     status, body, headers = answer(json.dumps(KeySet([one]).as_dict(private=False)).encode())
-    with answering(lambda _: (status, body), **headers) as issuer:
+    with answering(lambda _: (status, body), headers) as issuer:
         issuer.keys = [one]
         async with running(issuer.file(tmp_path / "jwt.json", jwksUrl=f"{issuer.url}/keys.json")) as tokens:
             await fails(tokens, kind)

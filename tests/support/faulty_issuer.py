@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +38,9 @@ class FaultyIssuer(Issuer):
 
 @contextmanager
 def answering(
-    answer: Callable[[str], tuple[int, bytes]], tls: ssl.SSLContext | None = None, **headers: str
+    answer: Callable[[str], tuple[int, bytes]],
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[FaultyIssuer]:
     """Run an issuer that answers a request for a path with a status and a body."""
 
@@ -47,7 +49,7 @@ def answering(
             issuer.requests += 1
             status, body = answer(self.path)
             self.send_response(status)
-            for name, value in headers.items():
+            for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
