@@ -19,7 +19,8 @@ from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuth
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
-from support.agent import StartService
+from support.agent import Service, StartService
+from support.eventually import eventually
 from support.issuer import Issuer
 from support.mcp_agent import said
 
@@ -122,12 +123,38 @@ def test_the_description_names_the_issuers_and_the_challenges_name_it(
                 "scopes_supported": ["a", "b"],
             }
             assert found.headers["Vary"] == "Host, X-Forwarded-Proto"
+        foreign, narrow = issuer.token(aud="other"), issuer.token(scope="a")
+        eventually(lambda: _answer(service, "/chat", foreign).status_code != 503, "the keys of the issuer are known")
         for path, described in (("/chat", PATH), ("/mcp", f"{PATH}/mcp"), ("/v1/messages", PATH)):
-            for headers in ({}, {"Authorization": f"Bearer {issuer.token(aud='other')}"}):
-                answer = httpx.post(f"{service.url}{path}", json={}, headers=headers, timeout=60)
-                if answer.status_code != 503:
-                    assert answer.status_code == 401
-                    assert f'resource_metadata="{service.url}{described}"' in answer.headers["WWW-Authenticate"]
+            for token, status in ((None, 401), (foreign, 401), (narrow, 403)):
+                answer = _answer(service, path, token)
+                assert answer.status_code == status
+                challenge = answer.headers["WWW-Authenticate"]
+                assert challenge.startswith('Bearer realm="agent", ')
+                assert challenge.endswith(f', resource_metadata="{service.url}{described}"')
+        assert 'error="insufficient_scope"' in challenge
+
+
+def _answer(service: Service, path: str, token: str | None) -> httpx.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx.post(f"{service.url}{path}", json={}, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize(("proxies", "scheme"), [("127.0.0.1/32", "https"), ("192.0.2.1/32", "http")])
+def test_behind_a_trusted_proxy_the_description_has_the_address_of_the_proxy(
+    proxies: str, scheme: str, start_service: StartService, tmp_path: Path
+) -> None:
+    with running_authorization_server() as (issuer, _):
+        file = issuer.file(tmp_path / "jwt.json")
+        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(file), TRUSTED_PROXIES=proxies)
+        sent = {"Host": "agent.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.9"}
+        found = httpx.get(f"{service.url}{PATH}", headers=sent, timeout=60).json()
+        assert found["resource"] == f"{scheme}://agent.example"
+        assert "scopes_supported" not in found
+        refused = httpx.get(f"{service.url}/usage", headers=sent, timeout=60).headers["WWW-Authenticate"]
+        assert f'resource_metadata="{scheme}://agent.example{PATH}"' in refused
+        # There is no MCP server to describe.
+        assert service.get(f"{PATH}/mcp").status_code == 404
 
 
 @pytest.mark.parametrize("settings", [{}, {"API_KEYS": f"web: {KEY}"}])

@@ -26,6 +26,11 @@ _PATHS = [
         "`API_A2A`, `api.a2a`: on",
     ],
     ["MCP", "`/mcp`", "`API_MCP`, `api.mcp`: off"],
+    [
+        "OAuth (RFC 9728)",
+        "`/.well-known/oauth-protected-resource` and `…/mcp` (without a key)",
+        "`JWT_FILE`, `auth.jwt`: off",
+    ],
 ]
 
 

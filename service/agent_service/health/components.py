@@ -100,7 +100,8 @@ def _issuers_check(tokens: "Tokens") -> Check:
                 effect = "the earlier ones stay in use" if keys else "its tokens are answered 503"
                 sentences.append(f"The keys of {issuer} could not be fetched ({failure}): {effect}.")
             raise ComponentDownError(str(failing[0].failure), " ".join(sentences))
-        return f"The keys of {len(states)} issuers are known."
+        known = sum(state.keys > 0 for state in states)
+        return f"The keys of {known} of {len(states)} issuers are known."
 
     return Check(check, every_seconds=_COUNT_SECONDS)
 

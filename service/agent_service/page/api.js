@@ -47,13 +47,13 @@ export function decide({ task, id, approve, reason, key, signal }) {
 }
 
 /** Returns what the client has used in the current period. */
-export function ownUsage({ key }) {
-  return json("GET", "usage", { key });
+export function ownUsage({ key, signal }) {
+  return json("GET", "usage", { key, signal });
 }
 
 /** Returns what all clients have used since a day. */
-export function allUsage({ key, since }) {
-  return json("GET", `usage/history?since=${encodeURIComponent(since)}`, { key });
+export function allUsage({ key, since, signal }) {
+  return json("GET", `usage/history?since=${encodeURIComponent(since)}`, { key, signal });
 }
 
 /** Cancels a task, even if the page is being closed, and returns its state. */

@@ -13,6 +13,9 @@ const [problem, own, all, period, since, forget] = ["problem", "own", "all", "pe
   document.getElementById(id),
 );
 
+// The request in progress.
+let latest = new AbortController();
+
 async function load() {
   show(own, false);
   show(all, false);
@@ -21,38 +24,45 @@ async function load() {
   }
 }
 
-async function loadOwn() {
-  const { client, tenant, period: named, complete, used, used_by_tenant: ofTenant } = await ownUsage({ key: clientKey() });
+async function loadOwn(signal) {
+  const found = await ownUsage({ key: clientKey(), signal });
+  const { client, tenant, period: named, complete, used, used_by_tenant: ofTenant } = found;
   const rows = [limited(client, used), ...(ofTenant ? [limited(`all of ${tenant}`, ofTenant)] : [])];
   const known = complete ? "" : " The usage of other pods is not known now.";
   fill(own, rows, `In ${named} (UTC).${known}`);
   announce(`You have used ${count(used.tokens)} tokens in ${named}.`);
 }
 
-/** Shows the usage of all clients, unless this one may not read it. */
-async function loadAll() {
-  await attempt(async () => {
-    const { since: first, until, usage } = await allUsage({ key: clientKey(), since: since.value });
+/** Shows the usage of all clients, unless this one may not read it, and returns whether it is shown. */
+function loadAll() {
+  return attempt(async (signal) => {
+    const { since: first, until, usage } = await allUsage({ key: clientKey(), since: since.value, signal });
     const rows = usage.map((row) => [
       row.tenant ?? "–",
       row.name,
       ...[row.requests, row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens].map(count),
       money(row.cost),
     ]);
-    fill(all, rows, `From ${first} to ${until} (UTC).`);
+    fill(all, rows, `${rows.length ? "From" : "No client used the agent from"} ${first} to ${until} (UTC).`);
   }, FORBIDDEN);
 }
 
-/** Runs a request, and returns whether it succeeded. `expected` is a status that is no problem. */
+/**
+ * Runs a request, which ends the one before it, and returns whether it succeeded. `expected` is a status that is no
+ * problem.
+ */
 async function attempt(request, expected) {
+  latest.abort();
+  latest = new AbortController();
+  const { signal } = latest;
   show(problem, false);
   try {
-    await request();
+    await request(signal);
     return true;
   } catch (error) {
     if (error.status === UNAUTHORIZED) {
       askForKey(load);
-    } else if (error.status !== expected) {
+    } else if (!signal.aborted && error.status !== expected) {
       problem.textContent = error.message;
       show(problem, true);
     }
@@ -83,6 +93,7 @@ function fill(section, rows, facts) {
     return row;
   });
   section.querySelector("tbody").replaceChildren(...body);
+  show(section.querySelector(".scroll"), rows.length > 0);
   section.querySelector(".facts").textContent = facts;
   show(section, true);
 }
@@ -105,9 +116,11 @@ function number(value) {
 }
 
 since.value = new Date(Date.now() - SHOWN_DAYS * DAY_MILLISECONDS).toISOString().slice(0, 10);
-period.addEventListener("submit", (event) => {
+period.addEventListener("submit", async (event) => {
   event.preventDefault();
-  loadAll();
+  if (await loadAll()) {
+    announce(all.querySelector(".facts").textContent);
+  }
 });
 forget.addEventListener("click", () => {
   show(own, false);

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import JSONResponse
 
 from agent_service.middleware.require_key import base_of
@@ -24,6 +24,8 @@ async def of_agent(request: Request, components: ComponentsDep) -> JSONResponse:
 @router.get(f"{PROTECTED_RESOURCE}{MCP}")
 async def of_mcp(request: Request, components: ComponentsDep) -> JSONResponse:
     """Return the description of the MCP server, whose clients compare the address with the one that they call."""
+    if not components.settings.api_mcp:
+        raise HTTPException(404, "Not Found")
     return _described(request, components, MCP)
 
 

@@ -1,6 +1,7 @@
 """The keys of one issuer: fetched in the background, and kept while the issuer is down."""
 
 import asyncio
+import errno
 import random
 import socket
 import time
@@ -137,34 +138,34 @@ class IssuerKeys:
 
 async def _fetched(issuer: Issuer) -> tuple[PublicKey, ...]:
     try:
-        async with asyncio.timeout(_FETCH_SECONDS), _session() as session:
-            url = issuer.jwks_url or await _discovered(session, issuer.issuer)
-            return key_set(await _json(session, url))
+        async with asyncio.timeout(_FETCH_SECONDS):
+            return key_set(await _json(issuer.jwks_url or await _discovered(issuer.issuer)))
     except KeySetError as error:
         raise FetchError("unreadable", f"the answer {error}") from None
     except TimeoutError:
         raise FetchError("timed_out", f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
     except (aiohttp.ClientError, OSError, ProxyError) as error:
-        kind = failure_of([error, *([error.__cause__] if error.__cause__ else [])]) or "unreachable"
-        raise FetchError(kind, f"{type(error).__name__}: {error}"[:200]) from None
+        raise FetchError(_kind(error), f"{type(error).__name__}: {error}"[:200]) from None
 
 
-def _session() -> aiohttp.ClientSession:
-    """Return a session that connects to no metadata service, which the issuer's own document could name as well."""
-    # What is compressed could be far larger than what is received. It is not requested.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_socket), auto_decompress=False)
+def _kind(error: Exception) -> str:
+    # The client keeps no more than the text of an error in `_socket`.
+    if _REFUSED in str(error):
+        return "address_refused"
+    return failure_of([error, *([error.__cause__] if error.__cause__ else [])]) or "unreachable"
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket, but none for a metadata service, which the issuer's own document could name as well."""
     family, kind, protocol, _, where = address
-    if family in {socket.AF_INET, socket.AF_INET6} and is_refused(str(where[0])):
-        raise OSError(_REFUSED)
+    if is_refused(str(where[0])):
+        raise OSError(errno.EACCES, _REFUSED)
     return socket.socket(family, kind, protocol)
 
 
-async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
+async def _discovered(issuer: str) -> str:
     """Return the address of the key set (OpenID Connect Discovery 1.0, 4)."""
-    document = await _json(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    document = await _json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if not isinstance(document, dict) or document.get("issuer") != issuer:
         same = "compare the addresses character by character"
         raise FetchError("other_issuer", f"the discovery document is of another issuer; {same}")
@@ -173,16 +174,26 @@ async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
         http_address(str(url).partition("?")[0])
     except ValueError:
         raise FetchError("unreadable", "the discovery document has no usable jwks_uri") from None
+    # An attacker who can change what is sent without TLS could sign tokens.
+    if urlsplit(issuer).scheme == "https" and urlsplit(str(url)).scheme != "https":
+        raise FetchError(
+            "unreadable", "the jwks_uri in the discovery document begins with http, but the issuer with https"
+        )
     return str(url)
 
 
-async def _json(session: aiohttp.ClientSession, url: str) -> object:
+async def _json(url: str) -> object:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     proxy = proxy_for(url, any_scheme=True)
     # A proxy resolves names itself, so only an address that is written in the URL can be checked then.
     if proxy is not None and is_refused_host(urlsplit(url).hostname or ""):
         raise FetchError("address_refused", _REFUSED)
-    async with session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+    connector = aiohttp.TCPConnector(socket_factory=_socket if proxy is None else None)
+    # What is compressed could be far larger than what is received. It is not requested.
+    async with (
+        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+        session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response,
+    ):
         if response.status != _OK:
             kind = "redirect" if response.status in _REDIRECTS else "refused"
             raise FetchError(kind, f"status {response.status}; redirects are not followed")

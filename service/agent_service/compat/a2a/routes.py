@@ -12,6 +12,7 @@ from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Tool
 from agent_service.compat.a2a.card import REST_PATH, RPC_PATH, About, card
 from agent_service.components import Components
+from agent_service.middleware.require_key import base_of
 from agent_service.paths import A2A_CARD
 from agent_service.routes.dependencies import ComponentsDep
 
@@ -34,7 +35,7 @@ async def show_card(request: Request, components: ComponentsDep) -> Response:
     settings = components.settings
     found = card(
         About(settings.agent_name, __version__, settings.agent_description),
-        f"{request.url.scheme}://{request.url.netloc}",
+        base_of(request.scope),
         await _tools(components),
         needs_keys=components.clients.need_keys,
     )
