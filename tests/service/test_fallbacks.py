@@ -8,6 +8,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import pytest
 
 from agent_service.agent.fallbacks import circuit
@@ -19,7 +20,7 @@ from support.clouds.server import CloudServer
 from support.clouds.vertex import PROJECT, ServiceAccount, running_vertex
 from support.clouds.vertex import REGION as LOCATION
 from support.eventually import eventually_async
-from support.runtime_gateway import MODEL, MakeGateway, asked
+from support.runtime_gateway import MODEL, OTHER_MODEL, MakeGateway, asked
 
 DEPLOYMENT = "our-deployment"
 API_KEY = "foundry-key-0123456789"
@@ -335,7 +336,8 @@ async def test_a_runtime_gets_the_answer_of_the_next_provider(
 
 
 @pytest.mark.parametrize(
-    "behaviour", [{"fault": 401}, {"fault": 404}, {"error": "overloaded_error", "after": 0}, {"hold": "forever"}]
+    "behaviour",
+    [{"fault": 401}, {"fault": 404}, {"fault": 429}, {"error": "overloaded_error", "after": 0}, {"hold": "forever"}],
 )
 async def test_a_stream_of_a_runtime_begins_at_the_provider_that_can(
     make_gateway: MakeGateway, own: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
@@ -346,15 +348,59 @@ async def test_a_stream_of_a_runtime_begins_at_the_provider_that_can(
         assert 'heard "hello"' in await stream.get_final_text()
 
 
-async def test_a_stream_of_a_runtime_that_breaks_off_is_not_repeated(
-    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object]
+@pytest.mark.parametrize("behaviour", [{"break_at": 0}, {"end_at": 0}])
+async def test_a_stream_of_a_runtime_that_breaks_off_before_its_content_is_asked_elsewhere(
+    make_gateway: MakeGateway, own: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
 ) -> None:
-    own.behave(error="overloaded_error", after=2)
+    own.behave(**behaviour)
     gateway = await make_gateway(**settings)
-    with pytest.raises(anthropic.APIStatusError):
-        async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
-            await stream.get_final_text()
+    async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
+        assert 'heard "hello"' in await stream.get_final_text()
 
+
+@pytest.mark.parametrize("behaviour", [{"refusal": True}, {"error": "invalid_request_error", "after": 0}])
+async def test_a_stream_of_a_runtime_that_ends_with_a_refusal_is_not_asked_elsewhere(
+    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
+) -> None:
+    own.behave(**behaviour)
+    gateway = await make_gateway(**settings)
+    text = (await gateway.http.post("/v1/messages", json=asked("hello", stream=True))).text
+
+    assert '"refusal"' in text or "invalid_request_error" in text
+    assert stand_in.requests() == []
+
+
+async def test_a_model_that_a_provider_lacks_is_no_reason_to_skip_its_own(
+    make_gateway: MakeGateway, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=404)
+    gateway = await make_gateway(**settings)
+    with pytest.raises(anthropic.NotFoundError):
+        await gateway.say("hello", model=OTHER_MODEL)
+    own.reset()
+
+    await gateway.say("hello")
+    assert len(own.requests()) == 1
+    assert gateway.sample("agent_model_provider_failing", provider="anthropic") == 0
+
+
+@pytest.mark.parametrize("behaviour", [{"error": "overloaded_error", "after": 2}, {"break_at": 2}])
+async def test_a_stream_of_a_runtime_that_breaks_off_is_not_repeated(
+    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
+) -> None:
+    own.behave(**behaviour)
+    gateway = await make_gateway(**settings)
+    texts: list[str] = []
+
+    async def read() -> None:
+        async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
+            async for text in stream.text_stream:
+                texts.append(text)
+
+    with pytest.raises((anthropic.APIError, httpx2.HTTPError)):
+        await read()
+
+    assert len("".join(texts).split()) == 2
     assert stand_in.requests() == []
 
 
