@@ -20,7 +20,7 @@ from support.clouds.server import CloudServer
 from support.clouds.vertex import PROJECT, ServiceAccount, running_vertex
 from support.clouds.vertex import REGION as LOCATION
 from support.eventually import eventually_async
-from support.runtime_gateway import MODEL, OTHER_MODEL, MakeGateway, asked
+from support.runtime_gateway import MODEL, OTHER_MODEL, MakeGateway, asked, chat
 
 DEPLOYMENT = "our-deployment"
 API_KEY = "foundry-key-0123456789"
@@ -203,6 +203,32 @@ async def test_a_stream_says_which_provider_answered(
     done = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")][-1]
 
     assert (done["type"], done["provider"], done["model"]) == ("done", "foundry", MODEL)
+
+
+async def test_answers_in_the_forms_of_other_apis_say_which_provider_answered(
+    make_client: MakeClient, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=529)
+    client = await make_client(**settings)
+    of_openai = (await client.post("/v1/chat/completions", json=chat("hello"))).json()
+    of_anthropic = await client.post("/v1/messages", json=asked("hello"))
+
+    assert (of_openai["portside"]["provider"], of_openai["portside"]["model"]) == ("foundry", MODEL)
+    assert of_anthropic.headers["X-Portside-Provider"] == "foundry"
+
+
+async def test_a_task_says_which_provider_answered(
+    make_client: MakeClient, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=529)
+    client = await make_client(**settings, api_runs_tasks=True)
+    task = (await client.post("/tasks", json={"message": "hello"})).json()["task_id"]
+
+    async def result() -> Any:
+        return (await client.get(f"/tasks/{task}")).json()["result"]
+
+    found = await eventually_async(result, "the task is completed")
+    assert (found["provider"], found["model"]) == ("foundry", MODEL)
 
 
 async def test_when_all_fail_the_error_is_that_of_the_first_and_the_last_is_retried(

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import ObjectName, keys_of_form
 from agent_operator.api.identity import PROVIDERS, WorkloadIdentity
+from agent_operator.api.kubernetes.part import ATOMIC
 from agent_operator.api.networking import HttpAddress
 from agent_operator.api.rules import Rule
 
@@ -144,7 +145,7 @@ class Fallback(Model):
     credentials: FallbackCredentials | None = None
 
 
-Fallbacks = Annotated[list[Fallback], Field(max_length=4)]
+Fallbacks = Annotated[list[Fallback], Field(max_length=4, json_schema_extra=ATOMIC)]
 
 
 def place(agent: Any) -> Bedrock | Vertex | Foundry | None:

@@ -11,6 +11,7 @@ import structlog
 
 from agent_service.agent.claude.retry_after import wait_seconds
 from agent_service.agent.fallbacks.places import Place, Places
+from agent_service.agent.fallbacks.several import PROVIDER_HEADER
 from agent_service.agent.provider import Waiting
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.question import Question
@@ -19,8 +20,6 @@ from agent_service.gateway.upstream import Upstream
 from agent_service.telemetry.fallback_metrics import FALLBACK_REASONS
 
 _log = structlog.get_logger(__name__)
-
-PROVIDER_HEADER = "X-Portside-Provider"
 
 # A shorter prefix is not cached (`question`), so it is no reason to stay with a provider.
 _PREFIX_BYTES = 4096
