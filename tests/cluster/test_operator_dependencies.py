@@ -1,5 +1,6 @@
 """What pods report: an outage of a dependency in a condition, a column, an Event and a metric; and approvals."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,9 @@ agent_dependency_failing{component="model_api",kind="dns"} 1.0
 agent_dependency_up{component="redis"} 1.0
 """
 UP = DOWN.replace("0.0", "1.0").replace('"dns"} 1.0', '"dns"} 0.0')
+PRIMARY_DOWN = """agent_dependency_up{component="model_primary"} 0.0
+agent_dependency_failing{component="model_primary",kind="overloaded"} 1.0
+"""
 
 
 class Pod:
@@ -115,6 +119,33 @@ def test_an_outage_is_reported_until_it_ends(here: Namespace) -> None:
         eventually(lambda: without_dependencies(process) == 0, "the metric counts it no more")
         eventually(lambda: ("Normal", "DependenciesReachable") in events(here), "its end is an Event")
         assert here.condition("Degraded")["message"] == "No problem is known"
+
+
+def test_an_agent_with_a_fallback_says_when_it_answers(here: Namespace) -> None:
+    small = {"provider": "anthropic", "model": "claude-small", "credentials": {"secretName": "other"}}
+    with operator(here.cluster.kubeconfig, here.name), answering() as pod:
+        pod.metrics = UP + PRIMARY_DOWN
+        for name in ("own", "other"):
+            here.kubectl("create", "secret", "generic", name, f"--from-literal=ANTHROPIC_API_KEY=sk-{name}")
+        here.apply(agent(agent={"provider": "anthropic", "fallbacks": [small]}, apiKey={"secretName": "own"}))
+        serve(here)
+        [written] = json.loads(here.get("configmap", "hello")["data"]["MODEL_FALLBACKS"])
+        assert written == {"provider": "anthropic", "model": "claude-small", "secretsDir": "fallback-1"}
+        here.await_condition("Ready", "True", "Serving")
+        await_reason(here, "OnFallback")
+        assert "it is overloaded" in here.condition("DependenciesReachable")["message"]
+
+        pod.metrics = UP + PRIMARY_DOWN.replace("0.0", "1.0").replace('"overloaded"} 1.0', '"overloaded"} 0.0')
+        await_reason(here, "Reachable")
+
+
+def await_reason(here: Namespace, reason: str) -> None:
+    found = eventually(
+        lambda: (each := here.condition("DependenciesReachable")).get("reason") == reason and each,
+        f"the reason of DependenciesReachable is {reason}: {here.condition('DependenciesReachable')}",
+        SECONDS,
+    )
+    assert found["status"] == "True"
 
 
 def test_turns_that_wait_for_approvals_are_in_the_status_and_once_in_an_event(here: Namespace) -> None:

@@ -24,7 +24,7 @@ from support.collector import Collector
 from support.http_runtime import CLIENT_KEY, PROXY, HttpRuntime, running_http_runtime
 from support.mcp_servers import McpServer, StartServer, sdk_server
 from support.redis_server import RedisServer, running_redis
-from support.runtime_gateway import OTHER_MODEL, PLACEHOLDER, MakeGateway, RuntimeGateway
+from support.runtime_gateway import OTHER_MODEL, PLACEHOLDER, SDK_SECONDS, MakeGateway, RuntimeGateway
 
 
 @pytest.fixture(autouse=True)
@@ -213,12 +213,12 @@ async def make_gateway(stand_in: StandIn, redis_server: RedisServer) -> AsyncIte
             url = f"http://127.0.0.1:{components.gateway.port}"
             return RuntimeGateway(
                 components,
-                await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30)),
+                await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=SDK_SECONDS)),
                 await stack.enter_async_context(
-                    anthropic.AsyncAnthropic(base_url=url, api_key=PLACEHOLDER, max_retries=0)
+                    anthropic.AsyncAnthropic(base_url=url, api_key=PLACEHOLDER, max_retries=0, timeout=SDK_SECONDS)
                 ),
                 await stack.enter_async_context(
-                    openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=PLACEHOLDER, max_retries=0)
+                    openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=PLACEHOLDER, max_retries=0, timeout=SDK_SECONDS)
                 ),
             )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import pytest
 
 from agent_service.agent.fallbacks import circuit
@@ -19,7 +20,7 @@ from support.clouds.server import CloudServer
 from support.clouds.vertex import PROJECT, ServiceAccount, running_vertex
 from support.clouds.vertex import REGION as LOCATION
 from support.eventually import eventually_async
-from support.runtime_gateway import MODEL, MakeGateway, asked
+from support.runtime_gateway import MODEL, OTHER_MODEL, MakeGateway, asked, chat
 
 DEPLOYMENT = "our-deployment"
 API_KEY = "foundry-key-0123456789"
@@ -204,6 +205,32 @@ async def test_a_stream_says_which_provider_answered(
     assert (done["type"], done["provider"], done["model"]) == ("done", "foundry", MODEL)
 
 
+async def test_answers_in_the_forms_of_other_apis_say_which_provider_answered(
+    make_client: MakeClient, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=529)
+    client = await make_client(**settings)
+    of_openai = (await client.post("/v1/chat/completions", json=chat("hello"))).json()
+    of_anthropic = await client.post("/v1/messages", json=asked("hello"))
+
+    assert (of_openai["portside"]["provider"], of_openai["portside"]["model"]) == ("foundry", MODEL)
+    assert of_anthropic.headers["X-Portside-Provider"] == "foundry"
+
+
+async def test_a_task_says_which_provider_answered(
+    make_client: MakeClient, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=529)
+    client = await make_client(**settings, api_runs_tasks=True)
+    task = (await client.post("/tasks", json={"message": "hello"})).json()["task_id"]
+
+    async def result() -> Any:
+        return (await client.get(f"/tasks/{task}")).json()["result"]
+
+    found = await eventually_async(result, "the task is completed")
+    assert (found["provider"], found["model"]) == ("foundry", MODEL)
+
+
 async def test_when_all_fail_the_error_is_that_of_the_first_and_the_last_is_retried(
     make_client: MakeClient, own: StandIn, stand_in: StandIn, settings: dict[str, object]
 ) -> None:
@@ -335,7 +362,8 @@ async def test_a_runtime_gets_the_answer_of_the_next_provider(
 
 
 @pytest.mark.parametrize(
-    "behaviour", [{"fault": 401}, {"fault": 404}, {"error": "overloaded_error", "after": 0}, {"hold": "forever"}]
+    "behaviour",
+    [{"fault": 401}, {"fault": 404}, {"fault": 429}, {"error": "overloaded_error", "after": 0}, {"hold": "forever"}],
 )
 async def test_a_stream_of_a_runtime_begins_at_the_provider_that_can(
     make_gateway: MakeGateway, own: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
@@ -346,15 +374,60 @@ async def test_a_stream_of_a_runtime_begins_at_the_provider_that_can(
         assert 'heard "hello"' in await stream.get_final_text()
 
 
-async def test_a_stream_of_a_runtime_that_breaks_off_is_not_repeated(
-    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object]
+@pytest.mark.parametrize("behaviour", [{"break_at": 0}, {"end_at": 0}])
+async def test_a_stream_of_a_runtime_that_breaks_off_before_its_content_is_asked_elsewhere(
+    make_gateway: MakeGateway, own: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
 ) -> None:
-    own.behave(error="overloaded_error", after=2)
+    own.behave(**behaviour)
     gateway = await make_gateway(**settings)
-    with pytest.raises(anthropic.APIStatusError):
-        async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
-            await stream.get_final_text()
+    async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
+        assert 'heard "hello"' in await stream.get_final_text()
 
+
+@pytest.mark.parametrize("behaviour", [{"refusal": True}, {"error": "invalid_request_error", "after": 0}])
+async def test_a_stream_of_a_runtime_that_ends_with_a_refusal_is_not_asked_elsewhere(
+    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
+) -> None:
+    own.behave(**behaviour)
+    gateway = await make_gateway(**settings)
+    text = (await gateway.http.post("/v1/messages", json=asked("hello", stream=True))).text
+
+    assert '"refusal"' in text or "invalid_request_error" in text
+    assert stand_in.requests() == []
+
+
+async def test_a_model_that_a_provider_lacks_is_no_reason_to_skip_its_own(
+    make_gateway: MakeGateway, own: StandIn, settings: dict[str, object]
+) -> None:
+    own.behave(fault=404)
+    gateway = await make_gateway(**settings)
+    with pytest.raises(anthropic.NotFoundError):
+        await gateway.say("hello", model=OTHER_MODEL)
+    own.reset()
+
+    await gateway.say("hello")
+    assert len(own.requests()) == 1
+    assert gateway.sample("agent_model_provider_failing", provider="anthropic") == 0
+
+
+@pytest.mark.parametrize("behaviour", [{"error": "overloaded_error", "after": 2}, {"break_at": 2}])
+async def test_a_stream_of_a_runtime_that_breaks_off_is_not_repeated(
+    make_gateway: MakeGateway, own: StandIn, stand_in: StandIn, settings: dict[str, object], behaviour: dict[str, Any]
+) -> None:
+    own.behave(**behaviour)
+    gateway = await make_gateway(**settings)
+    words = 0
+
+    async def read() -> None:
+        nonlocal words
+        async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
+            async for text in stream.text_stream:
+                words += len(text.split())
+
+    with pytest.raises((anthropic.APIError, httpx2.HTTPError)):
+        await read()
+
+    assert words == 2
     assert stand_in.requests() == []
 
 

@@ -18,7 +18,7 @@ from stand_in import StandIn, asking
 from support.agent import KEY, StartService
 from support.collector import Collector
 from support.eventually import eventually, eventually_async
-from support.runtime_gateway import MODEL, PLACEHOLDER, MakeGateway, RuntimeGateway, asked, chat
+from support.runtime_gateway import MODEL, PLACEHOLDER, SDK_SECONDS, MakeGateway, RuntimeGateway, asked, chat
 from testbed.ports import free_port
 
 VERSION = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
@@ -255,7 +255,9 @@ def test_calls_in_flight_are_not_cut_by_sigterm(start_service: StartService, sta
     service = start_service(
         command=command, ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, GATEWAY_PORT=str(port)
     )
-    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{port}", api_key=PLACEHOLDER, max_retries=0)
+    client = anthropic.Anthropic(
+        base_url=f"http://127.0.0.1:{port}", api_key=PLACEHOLDER, max_retries=0, timeout=SDK_SECONDS
+    )
     words = 0
     with client.messages.stream(**asked(asking("Hello.", words=50, hold=command, after=5))) as stream:
         for piece in stream.text_stream:

@@ -11,7 +11,7 @@ from stand_in import StandIn, asking
 from support.agent import KEY, StartService
 from support.eventually import eventually
 from support.runtime import Asked, Runtime, json_answer, running_runtime
-from support.runtime_gateway import MODEL, PLACEHOLDER, MakeGateway, asked
+from support.runtime_gateway import MODEL, PLACEHOLDER, SDK_SECONDS, MakeGateway, asked
 from testbed.ports import free_port
 
 _TURNS = 30
@@ -25,7 +25,9 @@ def port() -> int:
 @pytest.fixture
 def runtime(port: int) -> Iterator[Runtime]:
     """Run a runtime that calls the model twice, and passes on the headers of its turn."""
-    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{port}", api_key=PLACEHOLDER, max_retries=0)
+    client = anthropic.Anthropic(
+        base_url=f"http://127.0.0.1:{port}", api_key=PLACEHOLDER, max_retries=0, timeout=SDK_SECONDS
+    )
 
     def answer(received: Asked) -> bytes:
         headers = {name: received.headers[name] for name in ("baggage", "traceparent")}

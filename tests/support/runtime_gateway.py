@@ -16,6 +16,10 @@ OTHER_MODEL = "claude-opus-5"
 # What the operator sets for the runtime, so that the SDKs start.
 PLACEHOLDER = "portside-gateway"
 
+SDK_SECONDS = 300.0
+"""Limit of a request of the SDKs, with the connection. Their own for that is 5 s, in which a busy machine may give no
+time to a gateway in the test's own process."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeGateway:

@@ -141,7 +141,7 @@ def read_fallbacks(value: object, provider: str) -> tuple[Fallback, ...]:
 
 
 def _named(fallbacks: Sequence[Fallback], provider: str) -> tuple[Fallback, ...]:
-    """Return fallbacks with names that differ: the second one of a provider is `bedrock-2`."""
+    """Return fallbacks with names that distinguish them: the second one of a provider is `bedrock-2`."""
     seen, named = Counter([provider]), []
     for fallback in fallbacks:
         seen[fallback.provider] += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ import structlog
 
 from agent_service.agent.claude.retry_after import wait_seconds
 from agent_service.agent.fallbacks.places import Place, Places
+from agent_service.agent.fallbacks.several import PROVIDER_HEADER
 from agent_service.agent.provider import Waiting
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.question import Question
@@ -19,16 +21,14 @@ from agent_service.telemetry.fallback_metrics import FALLBACK_REASONS
 
 _log = structlog.get_logger(__name__)
 
-PROVIDER_HEADER = "X-Portside-Provider"
-
 # A shorter prefix is not cached (`question`), so it is no reason to stay with a provider.
 _PREFIX_BYTES = 4096
 
 _ERRORS = (aiohttp.ClientError, OSError)
 _REASONS = {402: "not_offered", 404: "not_offered", 408: "timed_out", 429: "rate_limited", 503: "overloaded"}
 _REASONS |= {504: "timed_out", 529: "overloaded"}
-# Before its content, a stream of the Messages API has a `message_start` and pings.
-_CONTENT = b"content_block"
+# Before its content, a stream of the Messages API has a `message_start`, pings, and the start of a block without text.
+_CONTENT = re.compile(rb"content_block_(?:delta|stop)|message_stop")
 _MOST_BEFORE_CONTENT = 2**16
 
 # A stream that ends with an error before its content. These are not about the question.
@@ -53,6 +53,10 @@ class _Outcome:
     reason: str | None
     wait: float | None = None
     was_read: bool = False
+
+    def of_model(self, asked: Question, place: Place) -> bool:
+        """Return whether it is about a model that is not the one of the place."""
+        return self.reason == "not_offered" and asked.model != place.model
 
 
 class Fallbacks:
@@ -112,22 +116,25 @@ class Fallbacks:
                 reply.provider, reply.model, reply.given_up = place.name, asked.model, tuple(given_up)
                 return reply
             failures.append(reply)
-            self._places.failed(place, found.reason, found.wait, following)
+            # A model that the place does not have says nothing about its other models.
+            self._places.failed(place, found.reason, found.wait, following, of_one_model=found.of_model(asked, place))
             if found.was_read:
                 given_up.append(place.name)
         if isinstance(failures[0], RefusedError):
             raise failures[0]
+        failures[0].given_up = tuple(given_up)
         return failures[0]
 
     async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
         """Return the count of the first provider that counts. Arguments and errors as `call`."""
         failures: list[Reply | RefusedError] = []
-        for place in self._places.candidates(_prefix(question)):
+        candidates = self._places.candidates(_prefix(question))
+        for place in candidates:
             asked = self._for(place, question)
-            upstream = self._upstreams[place.name]
+            upstream, last = self._upstreams[place.name], place is candidates[-1]
 
-            async def ask(upstream: Upstream = upstream, asked: Question = asked) -> Reply:
-                return await upstream.count_tokens(path, received, asked, waiting)
+            async def ask(upstream: Upstream = upstream, asked: Question = asked, *, last: bool = last) -> Reply:
+                return await upstream.count_tokens(path, received, asked, waiting, last=last)
 
             found = await _outcome(ask, Form.MESSAGES, None)
             failures.append(found.reply)
@@ -175,8 +182,11 @@ async def _started(reply: Reply, form: Form) -> _Outcome:
             if error is not None:
                 reply.close()
                 return error
-            if form is not Form.MESSAGES or _CONTENT in received or len(received) >= _MOST_BEFORE_CONTENT:
+            if form is not Form.MESSAGES or _CONTENT.search(received) or len(received) >= _MOST_BEFORE_CONTENT:
                 break
+        else:
+            # It has ended, and all that it sent is no answer, unless it is an error about the question.
+            received = received if _ERROR_EVENT in received else b""
     except _ERRORS:
         received = b""
     except BaseException:
@@ -192,7 +202,7 @@ async def _started(reply: Reply, form: Form) -> _Outcome:
 def _error_before_content(received: bytes) -> _Outcome | None:
     head, event, error = received.partition(_ERROR_EVENT)
     kind = next((each for each in _ERROR_TYPES if each.encode() in error), None)
-    if not event or kind is None or _CONTENT in head:
+    if not event or kind is None or _CONTENT.search(head):
         return None
     status, reason = _ERROR_TYPES[kind]
     message = "The model API began its answer with an error; try again later."

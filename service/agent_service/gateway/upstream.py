@@ -90,13 +90,15 @@ class Upstream:
         rewrite = _with_model(_as_received(rewrite, path), question)
         return await self._called(self._endpoint, rewrite, received, question, waiting, last=last)
 
-    async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
-        """Return the model API's count of the tokens of a question. Errors as `call`."""
+    async def count_tokens(
+        self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting, *, last: bool = True
+    ) -> Reply:
+        """Return the model API's count of the tokens of a question. Retries and errors as `call`."""
         if self._endpoint is None:
             raise RefusedError(_UNAUTHORIZED, "authentication_error", _NO_KEY, outcome="credentials_refused")
         rewrite = self._endpoint.rewrite(Call.COUNT_TOKENS, question.model, betas=headers.betas(received))
         rewrite = _with_model(_as_received(rewrite, path), question)
-        return await self._called(self._endpoint, rewrite, received, question, waiting)
+        return await self._called(self._endpoint, rewrite, received, question, waiting, last=last)
 
     async def _called(
         self,

@@ -44,6 +44,8 @@ class TaskResult(BaseModel):
     stop_reason: str | None = Field(
         None, description="Why the answer was cut short, such as `max_tokens` or `max_steps`. Null if it was not."
     )
+    model: str | None = Field(None, description="Model that answered. Null without fallbacks.")
+    provider: str | None = Field(None, description="Provider that answered. Null without fallbacks.")
     steps: Steps = None
     warning: str | None = Field(None, description="Why the answer is not in its conversation. Null if it is.")
 

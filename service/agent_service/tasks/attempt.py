@@ -224,7 +224,13 @@ class Attempt:
             "tokens_used": self._tokens_before() + self._usage.total,
             "output_tokens": self._usage.output_tokens,
         }
-        optional = {"steps": self._steps.all(), "stop_reason": self._usage.cut}
+        usage = self._usage
+        optional = {
+            "steps": self._steps.all(),
+            "stop_reason": usage.cut,
+            "model": usage.model,
+            "provider": usage.provider,
+        }
         return result | {name: value for name, value in optional.items() if value is not None}
 
     def _addition(self) -> Addition | None:

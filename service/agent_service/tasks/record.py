@@ -176,8 +176,8 @@ def parse_error(text: bytes) -> dict[str, Any]:
 def parse_result(text: bytes) -> dict[str, Any]:
     """Return the stored result of a task. Raise ValueError or TypeError if it is not one."""
     result = _object(text, response=str, tokens_used=int)
-    if not isinstance(result.get("stop_reason"), str | None) or not isinstance(result.get("warning"), str | None):
-        raise TypeError("has an invalid stop reason or warning")
+    if not all(isinstance(result.get(name), str | None) for name in ("stop_reason", "warning", "model", "provider")):
+        raise TypeError("has an invalid stop reason, warning, model or provider")
     if not isinstance(result.get("output_tokens", 0), int):
         raise TypeError("has an invalid number of tokens")
     steps = result.get("steps", [])

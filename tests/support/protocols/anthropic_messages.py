@@ -10,6 +10,7 @@ from anthropic.types.beta import BetaMessage, BetaMessageParam
 
 from support.protocols import native
 from support.protocols.client import Answer, RefusedError, seconds
+from support.runtime_gateway import SDK_SECONDS
 
 _WAITING = re.compile(r"^Waiting for the approval of .*\(conversation (?P<conversation>\S+), approval (?P<call>\S+)\)")
 
@@ -18,7 +19,7 @@ _WAITING = re.compile(r"^Waiting for the approval of .*\(conversation (?P<conver
 async def connect(url: str, key: str) -> AsyncIterator["AnthropicMessages"]:
     """Connect a client."""
     async with (
-        anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client,
+        anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=SDK_SECONDS) as client,
         native.connect(url, key) as own,
     ):
         yield AnthropicMessages(client, own)

@@ -9,13 +9,14 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from support.protocols import native
 from support.protocols.client import Answer, RefusedError, seconds
+from support.runtime_gateway import SDK_SECONDS
 
 
 @asynccontextmanager
 async def connect(url: str, key: str) -> AsyncIterator["OpenAIChat"]:
     """Connect a client."""
     async with (
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=SDK_SECONDS) as client,
         native.connect(url, key) as own,
     ):
         yield OpenAIChat(client, own)

@@ -8,12 +8,13 @@ from openai.types.responses import Response, ResponseInputParam
 
 from support.protocols.client import Answer, RefusedError
 from support.protocols.openai_chat import refusals
+from support.runtime_gateway import SDK_SECONDS
 
 
 @asynccontextmanager
 async def connect(url: str, key: str) -> AsyncIterator["OpenAIResponses"]:
     """Connect a client."""
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=SDK_SECONDS) as client:
         yield OpenAIResponses(client)
 
 

@@ -118,18 +118,18 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     # A class is another object, so a spec alone names none.
     spec.pop("className", None)
     _keep_rules_of_pods(spec)
+    _keep_rules_of_protocols(spec)
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
-    _keep_rules_of_providers(spec)
     provider = spec.get("agent", {}).get("provider", "anthropic")
     has_identity = "workloadIdentity" in spec.get("agent", {}).get("credentials", {})
     has_key = has_identity or bool(key.keys() & {"value", "secretName"})
     if provider == "anthropic" and not has_key and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
-        spec["agent"].pop("fallbacks", None)
+    _keep_rules_of_providers(spec)
+    # Prices are those of the models of all providers.
     _keep_rules_of_traffic(spec)
-    _keep_rules_of_protocols(spec)
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
     if "scrapeTimeout" in monitor:
@@ -262,9 +262,8 @@ def _keep_rules_of_sidecars(sidecar: dict[str, Any], volumes: list[str]) -> None
 
 def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
     agent = spec.get("agent", {})
-    blocks = {"bedrock": {"region": "eu-west-1"}, "vertex": {"project": "one", "region": "global"}, "foundry": {}}
-    if agent.get("provider") in blocks:
-        agent.setdefault(agent["provider"], blocks[agent["provider"]])
+    if agent.get("provider") in _BLOCKS:
+        agent.setdefault(agent["provider"], dict(_BLOCKS[agent["provider"]]))
         if "runtime" not in spec:
             agent.setdefault("credentials", {"secretName": "cloud"})
     if "credentials" in agent:
@@ -272,17 +271,41 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
     if agent.get("provider") == "echo":
         agent.pop("fallbacks", None)
     fallbacks = agent.get("fallbacks", [])
-    for number, fallback in enumerate(fallbacks):
-        fallback["model"] = f"model-{number}"
-        fallback.setdefault("credentials", {"secretName": "cloud"})
-        for name in blocks.keys() - {fallback["provider"]}:
-            fallback.pop(name, None)
-        if fallback["provider"] in blocks:
-            fallback.setdefault(fallback["provider"], dict(blocks[fallback["provider"]]))
+    _keep_rules_of_fallbacks(spec, fallbacks)
     for each in (agent, *fallbacks):
         if "foundry" in each:
             each["foundry"].setdefault("resource", "one")
             each["foundry"].pop("baseUrl", None)
+
+
+_BLOCKS: dict[str, dict[str, str]] = {
+    "bedrock": {"region": "eu-west-1"},
+    "vertex": {"project": "one", "region": "global"},
+    "foundry": {},
+}
+
+
+def _keep_rules_of_fallbacks(spec: dict[str, Any], fallbacks: list[dict[str, Any]]) -> None:
+    for number, fallback in enumerate(fallbacks):
+        fallback["model"] = f"model-{number}"
+        if not _has_credentials(spec, fallback["provider"]):
+            fallback.setdefault("credentials", {"secretName": "cloud"})
+        for name in _BLOCKS.keys() - {fallback["provider"]}:
+            fallback.pop(name, None)
+        if fallback["provider"] in _BLOCKS:
+            fallback.setdefault(fallback["provider"], dict(_BLOCKS[fallback["provider"]]))
+
+
+def _has_credentials(spec: dict[str, Any], provider: str) -> bool:
+    """Return whether a fallback of this provider needs no credentials of its own."""
+    agent = spec["agent"]
+    if provider == "anthropic" and spec.get("apiKey", {}).keys() & {"value", "secretName"}:
+        return True
+    given = agent.get("credentials", {})
+    return bool(
+        provider == agent.get("provider", "anthropic")
+        and (given if provider != "anthropic" else "workloadIdentity" in given)
+    )
 
 
 _IDENTITIES: dict[str, dict[str, str]] = {

@@ -122,7 +122,7 @@ def test_an_entry_of_anthropic_is_at_the_address_of_the_agents_setting() -> None
     assert make_endpoint(settings.of_fallback(fallback), UNREPORTED).address == "http://localhost:8080"
 
 
-def test_entries_of_one_provider_have_different_names() -> None:
+def test_entries_of_one_provider_have_names_that_distinguish_them() -> None:
     entries = [{"provider": "anthropic", "model": "one"}, {"provider": "anthropic", "model": "two"}]
     assert [each.name for each in loaded(entries).fallbacks] == ["anthropic-2", "anthropic-3"]
 

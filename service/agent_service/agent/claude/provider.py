@@ -151,11 +151,12 @@ class ClaudeProvider:
         """Return the tokens of a question; None if the model API, which may be a gateway, does not count them."""
         return await self.count_step(step_of(prompt))
 
-    async def count_step(self, step: Step) -> int | None:
-        """Return the tokens of a step, as `count` does."""
+    async def count_step(self, step: Step, *, last: bool = True) -> int | None:
+        """Return the tokens of a step, as `count` does. A failed call is retried as in `step`."""
+        options: RequestOptions = {"timeout": _COUNT_SECONDS, "max_retries": self._max_retries if last else 0}
         async with self._translated():
             try:
-                answer = await self._count({"model": self.model, **_of_step(step)}, {"timeout": _COUNT_SECONDS})
+                answer = await self._count({"model": self.model, **_of_step(step)}, options)
             except anthropic.APIStatusError as error:
                 if error.status_code in _NO_SUCH_CALL:
                     return None

@@ -98,7 +98,15 @@ class Places:
         place.circuit.succeeded()
         self._metrics.failing.labels(place.name).set(0)
 
-    def failed(self, place: Place, reason: str, wait: float | None, following: Place | None) -> None:
+    def failed(
+        self,
+        place: Place,
+        reason: str,
+        wait: float | None,
+        following: Place | None,
+        *,
+        of_one_model: bool = False,
+    ) -> None:
         """Note that a place has not answered.
 
         Args:
@@ -106,8 +114,10 @@ class Places:
             reason: why, as the label of the metrics.
             wait: seconds after which the provider asks to be called again.
             following: the place that is asked next; None if no other is left.
+            of_one_model: whether the failure is about a model other than that of the place, which is no reason to skip
+                the place.
         """
-        skipped = place.circuit.failed(reason, self._now(), wait)
+        skipped = not of_one_model and place.circuit.failed(reason, self._now(), wait)
         if skipped:
             self._metrics.failing.labels(place.name).set(1)
         if following is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import orjson
@@ -111,14 +111,12 @@ class FallbackProvider:
 
     async def count_step(self, step: Step) -> int | None:
         """Return the tokens of a step, as `count` does."""
-        return await self._first(lambda place: self._providers[place.name].count_step(step), step.conversation)
-
-    async def _first(self, ask: Callable[[Place], Awaitable[int | None]], conversation: str | None) -> int | None:
-        """Return the first answer of a place; it says nothing about the health of the others."""
         first: ModelError | None = None
-        for place in self._places.candidates(conversation):
+        candidates = self._places.candidates(step.conversation)
+        for place in candidates:
             try:
-                return await ask(place)
+                # It says nothing about the health of the others.
+                return await self._providers[place.name].count_step(step, last=place is candidates[-1])
             except ModelError as error:
                 if reason_of(error) is None:
                     raise

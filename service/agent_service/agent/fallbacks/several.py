@@ -4,6 +4,9 @@ from typing import Protocol, TypeGuard
 
 from agent_service.agent.provider import Provider
 
+PROVIDER_HEADER = "X-Portside-Provider"
+"""The header of an answer that says which provider gave it."""
+
 
 class Several(Provider, Protocol):
     """A provider that asks several."""

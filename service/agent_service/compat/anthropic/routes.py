@@ -4,6 +4,7 @@ import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from agent_service.agent.fallbacks.several import PROVIDER_HEADER
 from agent_service.compat import asking
 from agent_service.compat.anthropic.answer import Content, Servers
 from agent_service.compat.anthropic.request import ThreadError, read_request
@@ -36,7 +37,10 @@ async def create(request: Request, components: ComponentsDep) -> Response:
         reply = await asking.whole(request, turn, content.add)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return _json(content.whole(reply, name))
+    answer = _json(content.whole(reply, name))
+    if reply.usage.provider is not None:
+        answer.headers[PROVIDER_HEADER] = reply.usage.provider
+    return answer
 
 
 @router.post("/v1/messages/count_tokens")

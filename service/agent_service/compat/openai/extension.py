@@ -23,6 +23,8 @@ def of_reply(reply: Reply, *, streamed: bool = False) -> Mapping[str, Any]:
         found["approvals"] = [shown_call(call) for call in reply.waiting]
     elif reply.usage.cut is not None and not reply.calls:
         found["stop_reason"] = reply.usage.cut
+    if reply.usage.provider is not None:
+        found |= {"model": reply.usage.model, "provider": reply.usage.provider}
     if reply.warning is not None:
         found["warning"] = reply.warning
     return {FIELD: found} if found else {}
