@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from agent_service.auth.tokens.tokens import Tokens
 from agent_service.telemetry.caller_metrics import CallerMetrics
 from support.agent import StartService
 from support.eventually import eventually, eventually_async
+from support.http_server import QuietHandler, serving_http
 from support.issuer import AUDIENCE, Issuer, rsa_key, running_issuer
 
 HOUR_SECONDS = 3600.0
@@ -132,30 +133,15 @@ class Faulty(Issuer):
 def answering(answer: Callable[[str], tuple[int, bytes]], **headers: str) -> Iterator[Faulty]:
     """Run an issuer that answers a request for a path with a status and a body."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.requests += 1
             status, body = answer(self.path)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(status, body, headers)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer = Faulty(Path(), server.server_port, [ec_key("one")])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving_http(Handler) as port:
+        issuer = Faulty(Path(), port, [ec_key("one")])
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def keys_of(issuer: Issuer) -> bytes:
