@@ -29,7 +29,7 @@ OPUS = Prices(Decimal(5), Decimal(25), cache_write=Decimal("6.25"), cache_read=D
 
 
 class Calendar:
-    """A clock set by hand, a century ahead: Redis deletes an account 7 days after its period, by its own clock."""
+    """A clock that is set by hand, a century ahead: Redis deletes an account 7 days after its period."""
 
     def __init__(self, text: str) -> None:
         self.set(text)
