@@ -110,21 +110,6 @@ def test_the_api_server_refuses_a_class_with_a_fault(defined: Cluster, spec: dic
 class Served(Namespace):
     """A namespace under the admission policy of classes."""
 
-    def answers(self, documents: list[dict[str, Any]]) -> dict[str, str]:
-        """Return the API server's response to the creation of these, by name: empty for each that it would accept."""
-        stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        command = ["--namespace", self.name, "create", "--dry-run=server", "--validate=false", "-f", "-"]
-        answers = {document["metadata"]["name"]: "" for document in documents}
-        try:
-            self.cluster.kubectl(*command, stdin=stdin)
-            said = ""
-        except TestbedError as error:
-            said = str(error)
-        for line in said.splitlines():
-            if match := re.search(r'"(a\d+)" is (forbidden|invalid): (.*)|AgentDeployment "(a\d+)" is invalid', line):
-                answers[match[1] or match[4]] = match[0]
-        return answers
-
     def refusal(self, **spec: Any) -> str:
         """Return the API server's response to the creation of an agent with this spec."""
         return self.answers([agent("a0", **spec)])["a0"]

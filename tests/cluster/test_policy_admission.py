@@ -1,7 +1,6 @@
 """An admission policy at a real API server: it refuses what the operator would, at creation and at each change."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -67,21 +66,6 @@ class Served(Namespace):
     def __init__(self, cluster: Cluster, name: str, policy: Policy) -> None:
         super().__init__(cluster, name)
         self.policy = policy
-
-    def answers(self, documents: list[dict[str, Any]]) -> dict[str, str]:
-        """Return the API server's response to the creation of these, by name: empty for each that it would accept."""
-        stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        command = ["--namespace", self.name, "create", "--dry-run=server", "--validate=false", "-f", "-"]
-        answers = {document["metadata"]["name"]: "" for document in documents}
-        try:
-            self.cluster.kubectl(*command, stdin=stdin)
-            said = ""
-        except TestbedError as error:
-            said = str(error)
-        for line in said.splitlines():
-            if match := re.search(r'"(a\d+)" is (forbidden|invalid): (.*)|AgentDeployment "(a\d+)" is invalid', line):
-                answers[match[1] or match[4]] = match[0]
-        return answers
 
 
 @pytest.fixture(scope="module", params=POLICIES)

@@ -9,7 +9,7 @@ import anthropic
 import httpx
 import pytest
 
-from stand_in import StandIn, asking
+from stand_in import StandIn
 from support.agent import MakeClient
 from support.clouds.bedrock import REGION, Account, running_bedrock
 from support.clouds.server import CloudServer
@@ -81,18 +81,6 @@ async def test_an_api_key_of_bedrock_is_enough(
     assert bedrock.questions()[0].headers["Authorization"] == f"Bearer {API_KEY}"
 
 
-@pytest.mark.parametrize("api", ["invoke", "messages"])
-@pytest.mark.parametrize("times", [1, 3])
-async def test_a_throttled_call_is_retried_by_the_official_client_with_a_signature_of_its_own(
-    make_client: MakeClient, bedrock: CloudServer, settings: dict[str, object], times: int, api: str
-) -> None:
-    client = await make_client(**settings | of_api(api, bedrock))
-    found = await client.post("/chat", json={"message": asking(fault=429, times=times, id=f"{api}-{times}")})
-
-    assert found.status_code == (200 if times == 1 else 429)
-    assert len(bedrock.questions()) == 2
-
-
 @pytest.mark.parametrize(("fault", "status"), [(400, 502), (429, 429), (503, 503), (529, 503), (500, 502)])
 async def test_errors_mean_the_same_as_those_of_anthropic(
     make_client: MakeClient, stand_in: StandIn, settings: dict[str, object], fault: int, status: int
@@ -146,24 +134,6 @@ async def test_health_checks_the_model_at_no_cost(
     assert stand_in.requests() == []
 
 
-@pytest.mark.parametrize("api", ["invoke", "messages"])
-async def test_a_runtime_speaks_the_messages_api_to_the_gateway(
-    make_gateway: MakeGateway, stand_in: StandIn, bedrock: CloudServer, settings: dict[str, object], api: str
-) -> None:
-    gateway = await make_gateway(**settings | of_api(api, bedrock))
-
-    assert 'heard "hello"' in await gateway.say("hello")
-    async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
-        assert 'heard "hello"' in await stream.get_final_text()
-    counted = await gateway.anthropic.messages.count_tokens(
-        model=MODEL, messages=[{"role": "user", "content": "hello"}]
-    )
-    assert counted.input_tokens > 0
-    assert stand_in.last()["model"] == PROFILE
-    assert gateway.sample("agent_model_requests_total", model=MODEL, outcome="ok") == 2
-    assert gateway.sample("agent_tokens_total", model=MODEL, direction="output") > 0
-
-
 async def test_the_gateway_sends_what_the_official_client_sends(
     make_gateway: MakeGateway, bedrock: CloudServer, settings: dict[str, object]
 ) -> None:
@@ -189,29 +159,6 @@ async def test_the_gateway_sends_what_the_official_client_sends(
 
     assert ours.path == theirs.path
     assert ours.json() == {**theirs.json(), "anthropic_version": "bedrock-2023-05-31"}
-
-
-async def test_an_exception_in_a_stream_reaches_the_runtime_as_an_error(
-    make_gateway: MakeGateway, settings: dict[str, object]
-) -> None:
-    gateway = await make_gateway(**settings)
-    with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
-        async with gateway.anthropic.messages.stream(
-            **asked(asking("hello", words=3, error="overloaded_error", after=1))
-        ) as stream:
-            await stream.get_final_text()
-
-
-@pytest.mark.parametrize("api", ["invoke", "messages"])
-async def test_the_gateway_reports_refused_keys_without_their_text(
-    make_gateway: MakeGateway, bedrock: CloudServer, settings: dict[str, object], api: str
-) -> None:
-    gateway = await make_gateway(**{**settings, **of_api(api, bedrock), "aws_secret_access_key": "of-another-key"})
-    with pytest.raises(anthropic.AuthenticationError, match="did not accept the agent's credentials"):
-        await gateway.say("hello")
-
-    assert gateway.sample("agent_model_credentials_refused") == 1
-    assert gateway.sample("agent_model_requests_total", model=MODEL, outcome="credentials_refused") == 1
 
 
 async def test_chat_completions_are_refused_with_the_way_that_works(

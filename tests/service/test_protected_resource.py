@@ -1,12 +1,10 @@
 """What OAuth clients learn of an agent with issuers (RFC 9728), and the official MCP client, which follows it."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -21,6 +19,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from support.agent import Service, StartService
 from support.eventually import eventually
+from support.http_server import QuietHandler, serving_http
 from support.issuer import Issuer
 from support.mcp_agent import said
 
@@ -51,40 +50,23 @@ def running_authorization_server() -> Iterator[tuple[Issuer, list[dict[str, list
     """Run an authorization server for clients with a secret; yield it with the requests for tokens that it received."""
     asked: list[dict[str, list[str]]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             metadata = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys", "token_endpoint": f"{issuer.url}/token"}
             metadata["authorization_endpoint"] = f"{issuer.url}/authorize"
             document = {**metadata, "response_types_supported": ["code"]}
-            self._send(KeySet([*issuer.keys]).as_dict(private=False) if self.path == "/keys" else document)
+            found = KeySet([*issuer.keys]).as_dict(private=False) if self.path == "/keys" else document
+            self.send(200, json.dumps(found).encode())
 
         def do_POST(self) -> None:
             asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             scope = " ".join(asked[-1].get("scope", []))
             token = issuer.token(aud=asked[-1]["resource"][0], scope=scope)
-            self._send({"access_token": token, "token_type": "Bearer", "expires_in": 300})
+            self.send(200, json.dumps({"access_token": token, "token_type": "Bearer", "expires_in": 300}).encode())
 
-        def _send(self, document: Any) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer = Issuer(Path(), server.server_port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving_http(Handler) as port:
+        issuer = Issuer(Path(), port)
         yield issuer, asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 async def test_the_official_mcp_client_finds_the_issuer_and_gets_a_token(

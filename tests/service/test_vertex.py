@@ -1,18 +1,16 @@
 """An agent whose model is on Vertex AI: the stand-in checks assertions and tokens as Google does."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import anthropic
 import httpx
 import pytest
 
-from stand_in import StandIn, asking
+from stand_in import StandIn
 from support.agent import MakeClient
 from support.clouds.server import CloudServer
 from support.clouds.vertex import PROJECT, REGION, TOKEN_PATH, ServiceAccount, running_vertex
-from support.runtime_gateway import MODEL, MakeGateway, asked
+from support.runtime_gateway import MODEL
 
 ID = "claude-sonnet-5-5@20260901"
 
@@ -75,17 +73,6 @@ async def test_the_built_in_agent_answers_with_one_token_for_all_calls(
     assert exchanges(vertex) == 1
 
 
-@pytest.mark.parametrize("times", [1, 3])
-async def test_a_throttled_call_is_retried_by_the_official_client(
-    make_client: MakeClient, stand_in: StandIn, settings: dict[str, object], times: int
-) -> None:
-    client = await make_client(**settings)
-    found = await client.post("/chat", json={"message": asking(fault=429, times=times, id=f"vertex-{times}")})
-
-    assert found.status_code == (200 if times == 1 else 429)
-    assert len(stand_in.requests()) == 2
-
-
 async def test_a_refused_key_makes_the_pod_unready_until_the_file_has_another(
     make_client: MakeClient,
     account: ServiceAccount,
@@ -127,32 +114,3 @@ async def test_a_token_that_google_revoked_is_a_refused_credential(
 
     assert found.status_code == 502
     assert await reason(client) == "credentials refused"
-
-
-async def test_a_runtime_speaks_the_messages_api_to_the_gateway(
-    make_gateway: MakeGateway, stand_in: StandIn, settings: dict[str, object]
-) -> None:
-    gateway = await make_gateway(**settings)
-
-    assert 'heard "hello"' in await gateway.say("hello")
-    async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
-        assert 'heard "hello"' in await stream.get_final_text()
-    counted = await gateway.anthropic.messages.count_tokens(
-        model=MODEL, messages=[{"role": "user", "content": "hello"}]
-    )
-    assert counted.input_tokens > 0
-    assert stand_in.last()["model"] == ID
-    assert gateway.sample("agent_model_requests_total", model=MODEL, outcome="ok") == 2
-
-
-async def test_the_gateway_reports_a_refused_key(
-    make_gateway: MakeGateway, vertex: CloudServer, settings: dict[str, object]
-) -> None:
-    key = other_key(vertex)
-    gateway = await make_gateway(**{**settings, "google_service_account_key": key})
-    with pytest.raises(anthropic.AuthenticationError) as failed:
-        await gateway.say("hello")
-
-    assert json.loads(key)["private_key"] not in str(failed.value)
-    assert gateway.sample("agent_model_credentials_refused") == 1
-    assert gateway.sample("agent_model_requests_total", model=MODEL, outcome="credentials_refused") == 1

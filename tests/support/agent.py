@@ -23,6 +23,9 @@ START_SECONDS = 60.0
 
 # The key that the tests configure for the service; the stand-in accepts any key without one of its fault prefixes.
 KEY = "sk-stand-in-key-0001"
+# Requests of one client per minute. Tests repeat requests until something has happened: with the default limit, one
+# that has to wait would be refused. It is not 0, so that the limits and their Redis are used as with the default.
+RATE_LIMIT = "10000"
 # Part of the command line of each process that answers requests, where there is more than one.
 API_PROCESS = "agent_service.server.multiprocess.child"
 
@@ -140,7 +143,8 @@ def running_service(
     It listens on a free port, unless `port` is given. `options` are further words of its command line. `host` is the
     address to listen on; empty means the service's own default. `descriptors` is the soft and the hard limit of open
     files, separated by a space. When the context begins, it is connected to its tool servers, for which its first turn
-    would wait for some seconds only; not if `awaits` is empty.
+    would wait for some seconds only; not if `awaits` is empty. Unless RATE_LIMIT_REQUESTS is given, a client may send
+    more requests than any test does.
     """
     port = port or str(free_port())
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
@@ -156,7 +160,7 @@ def running_service(
                 port,
                 *options,
             ],
-            env=environment(**settings),
+            env=environment(**{"RATE_LIMIT_REQUESTS": RATE_LIMIT, **settings}),
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,15 +2,14 @@
 
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from joserfc.jwk import ECKey, KeySet
 
+from support.http_server import QuietHandler, serving_http
 from support.issuer import Issuer
 
 
@@ -44,29 +43,12 @@ def answering(
 ) -> Iterator[FaultyIssuer]:
     """Run an issuer that answers a request for a path with a status and a body."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             issuer.requests += 1
             status, body = answer(self.path)
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(status, body, headers or {})
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    issuer = FaultyIssuer(Path(), server.server_port, [ec_key("one")], scheme="http" if tls is None else "https")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving_http(Handler, tls) as port:
+        issuer = FaultyIssuer(Path(), port, [ec_key("one")], scheme="http" if tls is None else "https")
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

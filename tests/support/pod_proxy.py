@@ -6,15 +6,16 @@ it removes the header Authorization (kube-apiserver, "authentication").
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+
+from support.http_server import QuietHandler, serving_http
 
 _PODS = re.compile(r"/api/v1/namespaces/([^/]+)/pods")
 _PROXY = re.compile(r"/api/v1/namespaces/prod/pods/([^/:]+):8000/proxy(/.*)")
@@ -31,7 +32,7 @@ def running_pod_proxy(
     objects and lists by their paths.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._answer(b"")
 
@@ -42,41 +43,24 @@ def running_pod_proxy(
             parts = urlsplit(self.path)
             found = _PROXY.fullmatch(parts.path)
             if parts.path in (objects or {}):
-                self._send(200, json.dumps((objects or {})[parts.path]).encode())
+                self.send(200, json.dumps((objects or {})[parts.path]).encode())
             elif found is not None:
                 self._pass_on(f"{pods[found[1]]}{found[2]}?{parts.query}", body)
             elif (listed := _PODS.fullmatch(parts.path)) is not None:
                 selector = set(parse_qs(parts.query)["labelSelector"][0].split(","))
                 items = list(map(_pod, pods)) if listed[1] == "prod" and selector >= _SELECTOR else []
-                self._send(200, json.dumps({"kind": "PodList", "metadata": {}, "items": items}).encode())
+                self.send(200, json.dumps({"kind": "PodList", "metadata": {}, "items": items}).encode())
             else:
-                self._send(404, json.dumps({"kind": "Status", "message": "not found", "code": 404}).encode())
+                self.send(404, json.dumps({"kind": "Status", "message": "not found", "code": 404}).encode())
 
         def _pass_on(self, url: str, body: bytes) -> None:
             dropped = {"authorization", "host", "content-length"}
             headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
             answer = httpx.request(self.command, url, content=body, headers=headers, timeout=60)
-            self._send(answer.status_code, answer.content)
+            self.send(answer.status_code, answer.content)
 
-        def _send(self, code: int, body: bytes) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield _kubeconfig(folder, server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving_http(Handler) as port:
+        yield _kubeconfig(folder, port)
 
 
 def _pod(name: str) -> dict[str, Any]:

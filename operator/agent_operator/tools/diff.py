@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import TextIO
 
 from agent_operator.api.agent import KIND, AgentDeployment
-from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.classes.choice import Classes
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile import secret_cache
@@ -29,7 +28,8 @@ from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
 from agent_operator.tools.cluster import Access, Target, access, explained
-from agent_operator.tools.errors import InputError, ToolError
+from agent_operator.tools.errors import ToolError
+from agent_operator.tools.live_agent import live_agent
 from agent_operator.tools.live_classes import applied, in_cluster
 from agent_operator.tools.render import valid_agents
 
@@ -116,15 +116,7 @@ async def difference(
 
 async def of_live_agent(cluster: Access, name: str, classes: Classes | None) -> Difference:
     """Return what the operator would change now for an agent in the cluster. Raises ToolError if it does not exist."""
-    document = await cluster.get(AGENT, cluster.namespace, name)
-    if document is None:
-        raise ToolError(
-            f"{KIND} {name} not found in namespace {cluster.namespace}: specify another name, or --namespace."
-        )
-    try:
-        agent = parse(document)
-    except InvalidAgentError as error:
-        raise InputError(*(f"{KIND} {name}: {fault}" for fault in error.faults)) from error
+    agent, document = await live_agent(cluster, name)
     status = document.get("status") or {}
     ready = condition(status, "Ready")
     # Only the operator knows its policy.

@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agent_operator.api.agent import KIND
-from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.classes.choice import Applied, Classes
 from agent_operator.classes.defaults import Origin, document_of, origins_of, values
-from agent_operator.kube.resources import AGENT
 from agent_operator.tools.cluster import Target, access
-from agent_operator.tools.errors import InputError, ToolError
+from agent_operator.tools.live_agent import live_agent
 from agent_operator.tools.live_classes import applied, in_cluster
 
 MASK = "***"
@@ -44,15 +41,7 @@ async def show_agent(target: Target, name: str, classes: Classes | None) -> Show
     Raises ToolError.
     """
     async with access(target) as cluster:
-        document = await cluster.get(AGENT, cluster.namespace, name)
-        if document is None:
-            raise ToolError(
-                f"{KIND} {name} not found in namespace {cluster.namespace}: specify another name, or --namespace."
-            )
-        try:
-            agent = parse(document)
-        except InvalidAgentError as error:
-            raise InputError(*(f"{KIND} {name}: {fault}" for fault in error.faults)) from error
+        agent, document = await live_agent(cluster, name)
         known = classes if classes is not None else await in_cluster(cluster)
     return shown(applied(agent, known, document.get("status") or {}))
 

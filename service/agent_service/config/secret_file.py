@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from agent_service.config.file_mark import file_mark
+
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class SecretFiles(Generic[T]):
         """Return the current value. If the files are missing or unusable, this is the last valid one."""
         if not self._files:
             return self._value
-        marks = tuple(map(_mark, self._files))
+        marks = tuple(map(file_mark, self._files))
         if marks != self._marks:
             self._marks = marks
             self._read()
@@ -71,14 +73,6 @@ class SecretFile(SecretFiles[T]):
             return parse(texts[0])
 
         super().__init__(value, () if file is None else (file,), parsed)
-
-
-def _mark(file: Path) -> tuple[int, ...]:
-    try:
-        seen = file.stat()
-    except OSError:
-        return ()
-    return (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size)
 
 
 def _texts(files: Sequence[Path]) -> list[str | None]:

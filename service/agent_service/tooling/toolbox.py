@@ -14,6 +14,7 @@ from opentelemetry.trace import Tracer
 
 from agent_service.agent.errors import UnreachableError
 from agent_service.agent.tools import Caller, Tool, ToolResult, ToolUse
+from agent_service.config.file_mark import file_mark
 from agent_service.config.tools import Entry, ToolsFileError, read_tools
 from agent_service.telemetry.metrics import Metrics
 from agent_service.tooling.calls import RECONNECT_SECONDS, CallFailedError, call
@@ -79,7 +80,7 @@ class McpToolbox:
         self._logs_content = logs_content
         self._account = Account(metrics)
         self._room = Room()
-        self._mark = _mark(file)
+        self._mark = file_mark(file)
         self._entries = read_tools(file)
         self._connections: dict[str, Connection] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -199,7 +200,7 @@ class McpToolbox:
 
     def _reload(self) -> None:
         """Apply the definition if its file changed. A faulty one is logged, and the one before stays in force."""
-        mark = _mark(self._file)
+        mark = file_mark(self._file)
         if mark == self._mark:
             return
         self._mark = mark
@@ -263,12 +264,3 @@ class McpToolbox:
 def _offered(tool: Listed, entry: Entry, name: str) -> Tool:
     asks = any(fnmatch.fnmatchcase(tool.name, glob) for glob in entry.approve)
     return Tool(name, tool.description, tool.input_schema, entry.name, tool.name, asks)
-
-
-def _mark(file: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written; empty if it is missing."""
-    try:
-        seen = file.stat()
-    except OSError:
-        return ()
-    return (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size)

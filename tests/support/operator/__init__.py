@@ -18,6 +18,7 @@ import yaml
 from support.eventually import DEADLINE_SECONDS, eventually
 from testbed import paths
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 from testbed.ports import free_port
 
 START_SECONDS = 60.0
@@ -68,6 +69,24 @@ class Namespace:
         """Return all objects of the kind."""
         items: list[dict[str, Any]] = self.cluster.get(kind, "--namespace", self.name)["items"]
         return items
+
+    def answers(self, documents: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Return the API server's response to the creation of these agents, by name: empty for each that it accepts.
+
+        Their names are `a0`, `a1`, …
+        """
+        stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+        command = ["--namespace", self.name, "create", "--dry-run=server", "--validate=false", "-f", "-"]
+        answers = {document["metadata"]["name"]: "" for document in documents}
+        try:
+            self.cluster.kubectl(*command, stdin=stdin)
+            said = ""
+        except TestbedError as error:
+            said = str(error)
+        for line in said.splitlines():
+            if match := re.search(r'"(a\d+)" is (forbidden|invalid): (.*)|AgentDeployment "(a\d+)" is invalid', line):
+                answers[match[1] or match[4]] = match[0]
+        return answers
 
     def condition(self, kind: str, name: str = "hello") -> dict[str, Any]:
         """Return the agent's condition of that type; empty while it has none."""

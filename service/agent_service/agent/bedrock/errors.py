@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from agent_service.agent.claude.endpoint import Failure, failure
+from agent_service.agent.claude.statuses import kind_of
 
 _KINDS = {
     "AccessDeniedException": (403, "permission_error"),
@@ -77,7 +78,7 @@ def of_type(named: str, message: str, status: int = 500) -> Failure:
     if kind in _KINDS:
         ours, type_of_error = _KINDS[kind]
         return failure(ours, type_of_error, message)
-    return failure(status, "api_error" if status >= 500 else "invalid_request_error", message)  # noqa: PLR2004
+    return failure(status, kind_of(status), message)
 
 
 def _message(found: Mapping[str, Any]) -> str:

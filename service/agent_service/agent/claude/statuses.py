@@ -35,8 +35,12 @@ def about(content: bytes) -> dict[str, Any] | None:
     return error if isinstance(error, dict) and "code" in error else None
 
 
+def kind_of(status: int) -> str:
+    """Return the type of error of the Messages API for an HTTP status."""
+    return _KINDS.get(status) or ("api_error" if status >= 500 else "invalid_request_error")  # noqa: PLR2004
+
+
 def of_status(status: int, error: dict[str, Any]) -> Failure:
     """Return an error with the type for its status, and its own message."""
     message = error.get("message")
-    kind = _KINDS.get(status) or ("api_error" if status >= 500 else "invalid_request_error")  # noqa: PLR2004
-    return failure(status, kind, message if isinstance(message, str) else "")
+    return failure(status, kind_of(status), message if isinstance(message, str) else "")
