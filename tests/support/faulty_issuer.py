@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from joserfc.jwk import ECKey, KeySet
@@ -43,7 +44,7 @@ def answering(
 ) -> Iterator[FaultyIssuer]:
     """Run an issuer that answers a request for a path with a status and a body."""
 
-    class Handler(QuietHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.requests += 1
             status, body = answer(self.path)
