@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import chats, peer, protocols, report, streams, targets, with_runtime
+from bench import chats, identity, peer, protocols, report, streams, targets, with_runtime
 from bench.targets import Target
 from support.redis_server import running_redis
 from testbed.console import say, step
@@ -45,7 +45,8 @@ class Bench:
 @click.option(
     "--resumable", is_flag=True, help="Measure only streams that survive their connection, beside plain ones."
 )
-@click.option("--rounds", default=5, show_default=True, help="How often --runtime compares a pair.")
+@click.option("--identity", "only_identity", is_flag=True, help="Measure only agents without a key.")
+@click.option("--rounds", default=5, show_default=True, help="How often --runtime and --identity compare a pair.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
 def main(
     *,
@@ -56,6 +57,7 @@ def main(
     runtime: bool,
     only_protocols: bool,
     resumable: bool,
+    only_identity: bool,
     rounds: int,
     output: Path | None,
 ) -> None:
@@ -69,6 +71,8 @@ def main(
     try:
         if runtime:
             with_runtime.measure(results, rounds=rounds, seconds=seconds, stream_seconds=stream_seconds)
+        elif only_identity:
+            identity.measure(results, rounds=rounds)
         elif only_protocols or resumable:
             _protocols(results, seconds, with_answers=not resumable)
         elif soak:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import httpx
+
 from agent_service.config.settings import Settings
 from bench import processes
 from bench.forms import ANTHROPIC, OWN, Form
@@ -22,6 +24,7 @@ from testbed.ports import free_port
 _HERE = Path(__file__).parent
 # -P keeps the script's folder out of sys.path: its `operator` would shadow the module of the standard library.
 _PYTHON = (sys.executable, "-P")
+_SERVE = (str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1")
 PEER = "LiteLLM"
 
 _START_SECONDS = 120.0
@@ -138,11 +141,22 @@ def ours(
         settings["GATEWAY_PORT"] = str(gateway_port)
     if protocols:
         settings["API_MCP"] = "true"
-    command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
-    with _running(name, [*command, "--port", str(port)], folder, settings) as process:
+    with _running(name, [*_SERVE, "--port", str(port)], folder, settings) as process:
         url = f"http://127.0.0.1:{port}"
         seconds = _until_answers(process, f"{url}/health/ready", folder / f"{name}.log")
         yield Target(name, url, process, form=OWN, headers=_AUTHORIZED, start_seconds=seconds)
+
+
+def first_answer_seconds(folder: Path, settings: dict[str, str]) -> float:
+    """Return the time from the start of the agent API with these settings until its first answer to a chat."""
+    port = free_port()
+    own = {"STATE_DIR": str(folder / "state"), "API_KEYS": _CLIENT_KEY}
+    started = time.monotonic()
+    with _running("first-answer", [*_SERVE, "--port", str(port)], folder, {**settings, **own}) as process:
+        url, log = f"http://127.0.0.1:{port}", folder / "first-answer.log"
+        _until_answers(process, f"{url}/health/ready", log)
+        httpx.post(f"{url}{OWN.chat_path}", json=OWN.chat("hello"), headers=_AUTHORIZED, timeout=30).raise_for_status()
+        return time.monotonic() - started
 
 
 @contextmanager
