@@ -47,17 +47,17 @@ COMPLETE = [
     falling_back(OF_POOL, {**SMALL, "credentials": SECRET}),
     falling_back(FEDERATED, {**BEDROCK, "credentials": SECRET}),
 ]
+A_FALLBACK = "a fallback needs credentials: set credentials.secretName in agent.fallbacks"
 INCOMPLETE = [
-    falling_back(OF_POOL, SMALL),
-    falling_back(FEDERATED, BEDROCK),
-    falling_back(OF_ROLE, VERTEX),
-    falling_back({"provider": "anthropic"}, BEDROCK, **KEY),
-    falling_back(BEDROCK, ELSEWHERE, runtime={"image": "a"}),
-    falling_back({**BEDROCK, "credentials": SECRET}, SMALL),
+    (falling_back(OF_POOL, SMALL), A_FALLBACK),
+    (falling_back(FEDERATED, BEDROCK), A_FALLBACK),
+    (falling_back(OF_ROLE, VERTEX), A_FALLBACK),
+    (falling_back({"provider": "anthropic"}, BEDROCK, **KEY), A_FALLBACK),
+    (falling_back({**BEDROCK, "credentials": SECRET}, SMALL), A_FALLBACK),
+    # The gateway of a runtime asks the agent's own provider before the fallbacks.
+    (falling_back(BEDROCK, {**SMALL, "credentials": SECRET}, runtime={"image": "a"}), "in a cloud needs credentials"),
+    (falling_back({"provider": "anthropic"}, {**SMALL, "credentials": SECRET}, runtime={"image": "a"}), "needs a key"),
 ]
-
-
-SENTENCE = "a fallback needs credentials: set credentials.secretName in agent.fallbacks"
 
 
 def template(helm: Helm, spec: dict[str, Any]) -> str:
@@ -70,11 +70,11 @@ def test_a_fallback_uses_the_agents_credentials(helm: Helm, spec: dict[str, Any]
     assert "MODEL_FALLBACKS" in template(helm, spec)
 
 
-@pytest.mark.parametrize("spec", INCOMPLETE, ids=json.dumps)
-def test_a_fallback_without_any_credentials_is_refused(helm: Helm, spec: dict[str, Any]) -> None:
-    with pytest.raises(InvalidAgentError, match=SENTENCE):
+@pytest.mark.parametrize(("spec", "sentence"), INCOMPLETE, ids=json.dumps)
+def test_fallbacks_without_all_credentials_are_refused(helm: Helm, spec: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidAgentError, match=sentence):
         parse({**AGENT, "spec": spec})
-    with pytest.raises(TestbedError, match=SENTENCE):
+    with pytest.raises(TestbedError, match=sentence):
         template(helm, spec)
 
 
@@ -87,6 +87,6 @@ def test_the_api_server_takes_the_same_fallbacks(control_plane: Cluster, namespa
 
     for spec in COMPLETE:
         create(spec)
-    for spec in INCOMPLETE:
-        with pytest.raises(TestbedError, match=SENTENCE):
+    for spec, sentence in INCOMPLETE:
+        with pytest.raises(TestbedError, match=sentence):
             create(spec)

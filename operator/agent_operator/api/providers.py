@@ -191,6 +191,14 @@ AGENT_RULES = (
 """Rules of an agent about its providers."""
 
 
+def has_access_of_its_own(spec: Any) -> bool:
+    """Return whether the model may be called without credentials in the spec: by a runtime, which may have its own.
+
+    Fallbacks stand in for calls of the gateway, which needs credentials.
+    """
+    return spec.runtime is not None and spec.agent.fallbacks is None
+
+
 def _has_credentials(spec: Any, fallback: Fallback) -> bool:
     if fallback.credentials is not None:
         return True
@@ -204,16 +212,14 @@ def _has_credentials(spec: Any, fallback: Fallback) -> bool:
 SPEC_RULES = (
     Rule(
         cel="!(self.agent.provider in ['bedrock', 'vertex', 'foundry']) "
-        "|| has(self.runtime) || has(self.agent.credentials)",
+        "|| (has(self.runtime) && !has(self.agent.fallbacks)) || has(self.agent.credentials)",
         message="a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that "
         "contains them, or agent.credentials.workloadIdentity",
         holds=lambda spec: (
-            spec.agent.provider not in SECRET_KEYS
-            # A runtime may have credentials of its own.
-            or spec.runtime is not None
-            or spec.agent.credentials is not None
+            spec.agent.provider not in SECRET_KEYS or has_access_of_its_own(spec) or spec.agent.credentials is not None
         ),
         field="agent",
+        unless="className",
     ),
     Rule(
         cel="!has(self.agent.fallbacks) || self.agent.fallbacks.all(f, has(f.credentials) "

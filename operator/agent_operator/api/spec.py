@@ -44,6 +44,7 @@ from agent_operator.api.providers import (
     Foundry,
     ProviderCredentials,
     Vertex,
+    has_access_of_its_own,
     identity_of,
 )
 from agent_operator.api.providers import SPEC_RULES as RULES_OF_PROVIDERS
@@ -288,15 +289,14 @@ class AgentSpec(Model):
 
     rules = (
         Rule(
-            cel="self.agent.provider != 'anthropic' || has(self.runtime) "
+            cel="self.agent.provider != 'anthropic' || (has(self.runtime) && !has(self.agent.fallbacks)) "
             "|| has(self.apiKey.secretName) || has(self.apiKey.value) "
             "|| (has(self.agent.credentials) && has(self.agent.credentials.workloadIdentity))",
             message="provider anthropic needs a key: set apiKey.secretName to a Secret that contains it "
             "(or apiKey.value for a trial), or set agent.provider to echo",
             holds=lambda spec: (
                 spec.agent.provider != "anthropic"
-                # A runtime may have credentials of its own.
-                or spec.runtime is not None
+                or has_access_of_its_own(spec)
                 or spec.api_key.secret_name is not None
                 or spec.api_key.value is not None
                 or identity_of(spec.agent) is not None

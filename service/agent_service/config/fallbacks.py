@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, Valid
 from pydantic.alias_generators import to_camel
 
 from agent_service.config.issuers import fault_line
-from agent_service.config.providers import SECRETS_OF, ProviderSettings, provider_faults
+from agent_service.config.providers import SECRETS_OF, ProviderSettings, missing_credential, provider_faults
 from agent_service.config.values import check_with_yarl, valid_key, valid_service_account_key
 from agent_service.network.addresses import model_api_address
 
@@ -155,6 +155,10 @@ def fallback_faults(fallbacks: Sequence[Fallback], of_agent: Any, *, needs_price
     """Return what the fallbacks lack, one line for each fault. `needs_prices` is whether there is a budget of cost."""
     if fallbacks and of_agent.model_provider == "echo":
         return ["MODEL_FALLBACKS: MODEL_PROVIDER=echo always answers; remove them"]
+    missing = missing_credential(of_agent)
+    if fallbacks and missing is not None and of_agent.runtime_url is not None:
+        # Without fallbacks, a runtime may have access of its own to a model.
+        return [f"{missing}: is not set; with MODEL_FALLBACKS, MODEL_PROVIDER={of_agent.model_provider} needs it"]
     faults = []
     for number, fallback in enumerate(fallbacks):
         where = f"MODEL_FALLBACKS: [{number}]"

@@ -125,7 +125,8 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     provider = spec.get("agent", {}).get("provider", "anthropic")
     has_identity = "workloadIdentity" in spec.get("agent", {}).get("credentials", {})
     has_key = has_identity or bool(key.keys() & {"value", "secretName"})
-    if provider == "anthropic" and not has_key and "runtime" not in spec:
+    needs_key = "runtime" not in spec or "fallbacks" in spec.get("agent", {})
+    if provider == "anthropic" and not has_key and needs_key:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_providers(spec)
     # Prices are those of the models of all providers.
@@ -264,7 +265,7 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
     agent = spec.get("agent", {})
     if agent.get("provider") in _BLOCKS:
         agent.setdefault(agent["provider"], dict(_BLOCKS[agent["provider"]]))
-        if "runtime" not in spec:
+        if "runtime" not in spec or "fallbacks" in agent:
             agent.setdefault("credentials", {"secretName": "cloud"})
     if "credentials" in agent:
         _keep_rules_of_credentials(agent["credentials"], agent.get("provider", "anthropic"))

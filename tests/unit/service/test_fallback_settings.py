@@ -115,6 +115,18 @@ def test_an_entry_uses_the_workload_identity_of_the_agents_own_provider_alone(
     assert fault.startswith("MODEL_FALLBACKS: [0]: ANTHROPIC_API_KEY: is not set")
 
 
+def test_fallbacks_of_a_runtime_need_the_credentials_of_the_agents_own_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+    assert faults([BEDROCK], runtime_url="http://127.0.0.1:9000") == [
+        "ANTHROPIC_API_KEY: is not set; with MODEL_FALLBACKS, MODEL_PROVIDER=anthropic needs it"
+    ]
+
+
 def test_an_entry_of_anthropic_is_at_the_address_of_the_agents_setting() -> None:
     settings = loaded([{"provider": "anthropic", "model": "other"}], anthropic_base_url="http://localhost:8080")
     (fallback,) = settings.fallbacks

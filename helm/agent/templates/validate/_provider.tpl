@@ -5,7 +5,7 @@
 {{- if not (get . .provider) }}
 {{- fail (printf "provider %[1]s needs to know where it is: set agent.%[1]s" .provider) }}
 {{- end }}
-{{- if and (not $.Values.runtime) (not .credentials) }}
+{{- if and (or (not $.Values.runtime) (hasKey . "fallbacks")) (not .credentials) }}
 {{- fail "a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that contains them, or agent.credentials.workloadIdentity" }}
 {{- end }}
 {{- end }}

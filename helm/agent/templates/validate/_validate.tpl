@@ -16,7 +16,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .value .secretName }}
 {{- fail "set apiKey.secretName or apiKey.value, not both: remove one of them" }}
 {{- end }}
-{{- if and (eq $.Values.agent.provider "anthropic") (not $.Values.runtime) (not .value) (not .secretName) (not (include "agent.identity" $)) }}
+{{- if and (eq $.Values.agent.provider "anthropic") (or (not $.Values.runtime) (hasKey $.Values.agent "fallbacks")) (not .value) (not .secretName) (not (include "agent.identity" $)) }}
 {{- fail "provider anthropic needs a key: set apiKey.secretName to a Secret that contains it (or apiKey.value for a trial), or set agent.provider to echo" }}
 {{- end }}
 {{- end }}
