@@ -94,9 +94,38 @@ def test_a_pod_without_a_key_answers_and_holds_no_lasting_credential(
     assert held["claims"]["sub"] == f"system:serviceaccount:{namespace}:{AGENT}"
     assert held["claims"]["exp"] - held["claims"]["iat"] <= 3600
 
+    described = real_cluster.get("pod", pod, "-n", namespace)["spec"]
+    assert described["automountServiceAccountToken"] is False
+    # No container has a Secret in a volume or a variable, and the token is mounted into the agent's alone.
+    assert _secrets(described) == [
+        {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "identity-token"}}
+    ]
+    mounting = {each["name"] for each in _containers(described) if "secrets" in _names(each.get("volumeMounts", []))}
+    assert mounting == {"agent"}
+
     with client(real_cluster, "model-api", "svc/model-api") as model:
         seen = model.get("/stand-in/requests").json()
     assert {each["key"] for each in seen if "without a key" in each["message"]} == {ISSUED[-4:]}
+
+
+def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def _names(entries: list[dict[str, Any]]) -> set[str]:
+    return {each["name"] for each in entries}
+
+
+def _secrets(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each source of a credential among the volumes and the variables of all containers."""
+    sources = [source for each in pod["volumes"] for source in each.get("projected", {}).get("sources", [])]
+    variables = [variable for each in _containers(pod) for variable in each.get("env", [])]
+    return [
+        *(each for each in pod["volumes"] if "secret" in each),
+        *(each for each in sources if each.keys() & {"secret", "serviceAccountToken"}),
+        *(each for each in variables if "secretKeyRef" in each.get("valueFrom", {})),
+        *(each for container in _containers(pod) for each in container.get("envFrom", []) if "secretRef" in each),
+    ]
 
 
 def _spec(model_api: str, namespace: str, runtime: dict[str, Any]) -> dict[str, Any]:

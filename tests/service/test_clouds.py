@@ -151,6 +151,21 @@ async def test_a_model_that_the_cloud_does_not_have_is_not_found(make_gateway: M
         await gateway.say(asking(fault=404))
 
 
+async def test_a_region_without_the_model_is_named_in_health(
+    make_client: MakeClient, stand_in: StandIn, cloud: Cloud
+) -> None:
+    stand_in.behave(fault=404)
+    client = await make_client(**cloud.settings)
+
+    async def named() -> bool:
+        return bool((await client.get("/health")).json()["components"]["model_api"]["kind"] == "model_not_found")
+
+    await eventually_async(named, "/health says that the model is not there")
+    assert await status(client) == 502
+    stand_in.behave()
+    assert await status(client) == 200
+
+
 async def test_the_budget_counts_by_the_prices_of_the_model_and_refuses_when_it_is_used_up(
     make_client: MakeClient, stand_in: StandIn, cloud: Cloud
 ) -> None:

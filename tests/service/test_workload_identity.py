@@ -3,6 +3,8 @@
 The stand-ins of the token services verify the token's signature, issuer, audience, subject and times.
 """
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -140,6 +142,10 @@ async def kind_of_failure(client: httpx.AsyncClient) -> str | None:
     """Return the kind of the problem with the model API in `/health`."""
     found: str | None = (await client.get("/health")).json()["components"]["model_api"]["kind"]
     return found
+
+
+async def metrics(client: httpx.AsyncClient) -> str:
+    return (await client.get("/metrics")).text
 
 
 async def fails_as(client: httpx.AsyncClient, kind: str) -> str:
@@ -284,6 +290,44 @@ async def test_a_clock_that_is_off_by_five_minutes_is_reported_as_such(
     client = await make_client(**cloud.settings)
 
     await fails_as(client, "clock_off")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_credential_lives_as_long_with_a_clock_that_is_behind(
+    make_client: MakeClient, make_cloud: Callable[[str], Cloud], kind: str
+) -> None:
+    cloud = make_cloud(kind)
+    cloud.service.clock = 300
+    client = await make_client(**cloud.settings)
+
+    assert (await say(client)).status_code == 200
+    found = re.search(
+        r"^agent_model_credential_expiry_timestamp_seconds(?:{.*})? (\S+)$", await metrics(client), re.MULTILINE
+    )
+    assert found is not None
+    # By the clock of the agent. Some of the services give the time of the end.
+    assert 0 < float(found[1]) - time.time() <= cloud.service.lifetime
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "eks"])
+async def test_a_key_that_is_rotated_at_the_issuer_is_used_when_the_token_service_knows_it(
+    make_client: MakeClient, make_cloud: Callable[[str], Cloud], kind: str
+) -> None:
+    cloud = make_cloud(kind)
+    client = await make_client(**cloud.settings)
+    assert (await say(client)).status_code == 200
+    _of_another_cluster(cloud)
+    restarted = await make_client(**cloud.settings)
+
+    await fails_as(restarted, "issuer_refused")
+    assert (await say(client)).status_code == 200, "its credential is in use to its end"
+
+    cloud.service.keys = cloud.cluster.keys
+
+    async def answers() -> bool:
+        return (await say(restarted)).status_code == 200
+
+    await eventually_async(answers, "the agent answers when the new key is known")
 
 
 @pytest.mark.parametrize("kind", KINDS)
