@@ -24,7 +24,7 @@ from agent_service.telemetry.caller_metrics import CallerMetrics
 from support.agent import StartService
 from support.eventually import eventually, eventually_async
 from support.faulty_issuer import answering, ec_key
-from support.issuer import AUDIENCE, rsa_key, running_issuer
+from support.issuer import AUDIENCE, Issuer, rsa_key, running_issuer
 
 HOUR_SECONDS = 3600.0
 
@@ -267,3 +267,23 @@ def test_health_shows_the_issuer_whose_keys_cannot_be_fetched(start_service: Sta
             return state()["status"] == "down" and "stay in use" in state()["detail"]
 
         eventually(is_down_with_keys, "the issuer is away again", seconds=90)
+
+
+def test_an_issuer_that_is_no_longer_in_the_file_has_no_metric(start_service: StartService, tmp_path: Path) -> None:
+    with running_issuer(tmp_path / "one") as one, running_issuer(tmp_path / "two") as two:
+        file = one.file(tmp_path / "jwt.json")
+        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(file))
+
+        def answers(issuer: Issuer) -> bool:
+            headers = {"Authorization": f"Bearer {issuer.token()}"}
+            return httpx.get(f"{service.url}/usage", headers=headers, timeout=60).status_code == 200
+
+        def published(issuer: Issuer) -> bool:
+            return f'agent_jwt_issuer_up{{issuer="{issuer.url}"}}' in service.get("/metrics").text
+
+        eventually(lambda: answers(one), "the keys are fetched")
+        assert published(one)
+        two.file(file)
+        eventually(lambda: answers(two), "the file is applied")
+        assert published(two)
+        assert not published(one)

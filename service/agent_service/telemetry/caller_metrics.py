@@ -1,5 +1,7 @@
 """The Prometheus metrics by client. The configuration bounds the values of the label `client`."""
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 # Why a request is refused for its credential.
@@ -48,6 +50,11 @@ class CallerMetrics:
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
         for reason in REFUSALS:
             self.refused.labels(reason)
+
+    def forget_issuer(self, issuer: str) -> None:
+        """Remove the state of an issuer that is no longer in the file."""
+        with suppress(KeyError):
+            self.issuer_up.remove(issuer)
 
     def count(self, label: str) -> None:
         """Count a request of the client with this label."""

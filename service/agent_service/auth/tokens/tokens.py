@@ -115,6 +115,8 @@ class Tokens:
             if kept.get(name) != keys.issuer:
                 self._fetching.pop(name).cancel()
                 del self._keys[name]
+            if name not in kept:
+                self._metrics.forget_issuer(name)
         for issuer in issuers:
             if issuer.issuer not in self._keys:
                 keys = self._keys[issuer.issuer] = IssuerKeys(issuer, self._metrics, self._clock)
