@@ -144,7 +144,7 @@ class FallbackProvider:
         """Return that the agent's own provider answers, by the latest check and calls; raise a ModelError if not."""
         own = self._places.all[0]
         if self._of_own is not None:
-            raise self._of_own
+            raise self._of_own.with_traceback(None)
         if self._places.skips(own):
             raise ModelError("Its latest calls failed, so a fallback is asked first.", kind=own.circuit.reason)
         return f"The provider {own.name} answers for model {own.model}."
