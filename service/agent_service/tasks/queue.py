@@ -134,7 +134,7 @@ class Tasks(TaskRecords):
         question = "" if details == NO_DETAILS else written_details(details)
         answer = await self._run(
             _SUBMIT,
-            *(owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent),
+            *(owner, message, secrets.token_hex(8), self._deadline_ms, self._queue_limit, traceparent),
             *(idempotency_key, remember_ms, conversation_id, question, _LEASE_MS if claim else 0),
         )
         if answer == b"full":
