@@ -176,9 +176,11 @@ def _provider(spec: AgentSpec) -> Iterator[Fault]:
         if identity is not None and (spec.api_key.secret_name is not None or spec.api_key.value is not None):
             yield Fault("spec.apiKey", "has no effect with agent.credentials.workloadIdentity: remove it")
         return
-    if agent.base_url is not None:
+    of_anthropic = [each for each in agent.fallbacks or [] if each.provider == "anthropic"]
+    if agent.base_url is not None and not of_anthropic:
         yield Fault("spec.agent.baseUrl", f"has no effect here: set the address in agent.{agent.provider}.baseUrl")
-    if spec.api_key.secret_name is not None or spec.api_key.value is not None:
+    has_key = spec.api_key.secret_name is not None or spec.api_key.value is not None
+    if has_key and all(each.credentials is not None for each in of_anthropic):
         yield Fault("spec.apiKey", f"has no effect with provider {agent.provider}: remove it")
 
 

@@ -463,6 +463,22 @@ def test_what_is_valid_but_inadvisable_is_reported(spec: Document, field: str) -
     assert field in {fault.field for fault in advice(model)}
 
 
+@pytest.mark.parametrize(
+    ("fallbacks", "useless"),
+    [
+        ([], {"spec.agent.baseUrl", "spec.apiKey"}),
+        ([{"provider": "anthropic", "credentials": {"secretName": "other"}}], {"spec.apiKey"}),
+        ([{"provider": "anthropic"}], set()),
+    ],
+)
+def test_what_a_fallback_of_anthropic_uses_is_not_called_useless(fallbacks: list[Document], useless: set[str]) -> None:
+    agent = {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}, "credentials": {"secretName": "cloud"}}
+    agent |= {"baseUrl": "https://gateway.example.com", **({"fallbacks": fallbacks} if fallbacks else {})}
+    model = AgentSpec.model_validate({"agent": agent, "apiKey": {"secretName": "key"}})
+
+    assert {fault.field for fault in advice(model)} & {"spec.agent.baseUrl", "spec.apiKey"} == useless
+
+
 def test_autoscaling_on_memory_needs_a_request_of_each_server() -> None:
     tools = [{"name": "a", "mcp": {"sidecar": {"image": "a:1", "resources": {"requests": {"cpu": 1}}}}}]
     autoscaling = {"enabled": True, "targetMemoryUtilizationPercentage": 80}
