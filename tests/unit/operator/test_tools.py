@@ -472,7 +472,11 @@ def test_what_is_valid_but_inadvisable_is_reported(spec: Document, field: str) -
     ],
 )
 def test_what_a_fallback_of_anthropic_uses_is_not_called_useless(fallbacks: list[Document], useless: set[str]) -> None:
-    agent = {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}, "credentials": {"secretName": "cloud"}}
+    agent: Document = {
+        "provider": "bedrock",
+        "bedrock": {"region": "eu-west-1"},
+        "credentials": {"secretName": "cloud"},
+    }
     agent |= {"baseUrl": "https://gateway.example.com", **({"fallbacks": fallbacks} if fallbacks else {})}
     model = AgentSpec.model_validate({"agent": agent, "apiKey": {"secretName": "key"}})
 
